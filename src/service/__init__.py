@@ -1,0 +1,1 @@
+"""The gRPC service ``ondewo.sip.Sip`` over :mod:`sipcore`."""

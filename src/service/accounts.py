@@ -1,0 +1,276 @@
+"""All accounts of the server: which one a request is about, and the use cases by name.
+
+Each method here is one RPC in terms of this package: it finds the account, checks what does not depend on its
+state, and hands over to :mod:`service.calls`, ``transfers``, ``playback`` or ``sessions``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
+from sipcore.protocol.builder import check_extension_headers
+
+from service import calls, playback, sessions, transfers
+from service.errors import NoSession, ServerStopping
+from service.line import Line, LineOptions
+from service.ongoing import EndReason
+from service.operation import Operation, Operations
+from service.status import AmdResult, History, Status, StatusType
+from sipcore.config import Account
+from sipcore.errors import AccountNotRegistered, InvalidRequest
+
+if TYPE_CHECKING:
+    from sipcore.useragent import UserAgent
+
+__all__ = ["Accounts", "Scope"]
+
+logger = logging.getLogger(__name__)
+
+NOWHERE = parse_account("nobody@account.invalid")
+"""Stands in for the account when a callee is checked for its syntax and no account is there (RFC 2606)."""
+
+Remaining = Callable[[], float | None]
+"""Seconds to the deadline of a request, None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the metadata of a request say it is about."""
+
+    account: str | None = None
+    """``x-sip-account``; None: the active account."""
+    call_id: str | None = None
+    """``x-ondewo-expected-call-id``; None: whatever call is ongoing."""
+
+
+class Accounts:
+    """Every account this server knows.
+
+    Args:
+        agent: the running user agent.
+        options: for each account.
+        wav_limit: largest sum of the sizes of the files in one SipPlayWavFiles, bytes.
+    """
+
+    def __init__(self, agent: UserAgent, options: LineOptions, *, wav_limit: int) -> None:
+        self._agent = agent
+        self._options = options
+        self._wav_limit = wav_limit
+        self._lines: dict[str, Line] = {}
+        self._newest_registered: Line | None = None
+        self._newest_session: Line | None = None
+        self._operations = Operations()
+        self._stopping = False
+
+    # -- which account ---------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> Line | None:
+        """The account of a request without ``x-sip-account``."""
+        return self._newest_session or self._newest_registered
+
+    def select(self, scope: Scope) -> Line | None:
+        """The account that a request is about; None where there is none such.
+
+        Raises:
+            InvalidAddress: the metadata name no account.
+        """
+        if scope.account is None:
+            return self.active
+        return self.find(scope.account, field="x-sip-account")
+
+    def find(self, name: str, *, field: str) -> Line | None:
+        """The account called ``name``: an address, or a bare user that exactly one registered account has.
+
+        Raises:
+            InvalidAddress: ``name`` is neither; ``field`` is what the message calls it.
+        """
+        if "@" in name or not name.strip():
+            return self._lines.get(parse_account(name, field=field).key)
+        user = name.partition(":")[2] if name.lower().startswith(("sip:", "sips:")) else name
+        parse_account(f"{user}@{NOWHERE.host}", field=field)
+        having = [line for line in self._lines.values() if line.address.user == user]
+        registered = [line for line in having if line.bound]
+        candidates = registered or having
+        return candidates[0] if len(candidates) == 1 else None
+
+    # -- sessions --------------------------------------------------------------------------------------------
+
+    async def register_account(
+        self, name: str, password: str, auth_username: str, outbound_proxy: str, remaining: Remaining
+    ) -> Status:
+        """SipRegisterAccount."""
+        self._check_running()
+        address = parse_account(name, field="account_name")
+        for field, value in (("password", password), ("auth_username", auth_username)):
+            if any(character in value for character in "\r\n\0"):
+                raise InvalidRequest("a line break or NUL is not allowed", field=field)
+        account = Account(
+            name,
+            password=password,
+            auth_username=auth_username,
+            outbound_proxy=outbound_proxy,
+            expires=self._options.register_expires,
+        )
+        line = self._lines.get(address.key)
+        if line is None:
+            line = self._lines[address.key] = Line(self._agent, account, address, self._options)
+        self._newest_registered = line
+        return await self._run(
+            line, lambda operation: sessions.register_account(line, account, operation), remaining
+        )
+
+    async def start_session(self, name: str, auto_answer_interval: int, remaining: Remaining) -> Status:
+        """SipStartSession."""
+        self._check_running()
+        line = self.find(name, field="account_name")
+        if line is None:
+            return _no_session(name, AccountNotRegistered(f"{name} was never registered at this server"))
+
+        async def work(operation: Operation) -> Status:
+            status = await sessions.start_session(line, name, auto_answer_interval, operation)
+            if status.type is StatusType.READY:
+                self._newest_session = line
+            return status
+
+        return await self._run(line, work, remaining)
+
+    async def end_session(self, scope: Scope, remaining: Remaining) -> Status:
+        """SipEndSession."""
+        line = self.select(scope)
+        if line is None:
+            return _no_account(scope)
+        return await self._run(line, lambda operation: sessions.end_session(line, operation), remaining)
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    async def start_call(
+        self, scope: Scope, callee: str, headers: Mapping[str, str], remaining: Remaining
+    ) -> Status:
+        """SipStartCall."""
+        self._check_running()
+        line = self.select(scope)
+        parse_callee(callee, _address(line), field="callee_id")
+        check_extension_headers(headers)
+        if line is None:
+            return _no_account(scope)
+        return await self._run(
+            line, lambda operation: calls.start_call(line, callee, headers, operation), remaining
+        )
+
+    async def end_call(
+        self, scope: Scope, *, hard: bool, reason: EndReason, amd: AmdResult | None, remaining: Remaining
+    ) -> Status:
+        """SipEndCall."""
+        line = self.select(scope)
+        if line is None:
+            return _no_account(scope)
+        if (refusal := line.no_session() or line.out_of_scope(scope.call_id)) is not None:
+            return refusal
+        return await self._run(
+            line,
+            lambda operation: calls.end_call(line, hard=hard, reason=reason, amd=amd, operation=operation),
+            remaining,
+        )
+
+    async def transfer_call(
+        self,
+        scope: Scope,
+        target: str,
+        headers: Mapping[str, str],
+        outcome_timeout_ms: int,
+        remaining: Remaining,
+    ) -> Status:
+        """SipTransferCall."""
+        line = self.select(scope)
+        parse_callee(target, _address(line), field="transfer_id")
+        check_extension_headers(headers, refer=True)
+        if line is None:
+            return _no_account(scope)
+        if (refusal := line.no_session() or line.out_of_scope(scope.call_id)) is not None:
+            return refusal
+        return await self._run(
+            line, lambda _: transfers.transfer_call(line, target, headers, outcome_timeout_ms), remaining
+        )
+
+    async def play_wav_files(self, scope: Scope, wav_files: Sequence[bytes], remaining: Remaining) -> Status:
+        """SipPlayWavFiles."""
+        playback.check_size(wav_files, self._wav_limit)
+        line = self.select(scope)
+        if line is None:
+            await playback.decode(wav_files)
+            return _no_account(scope)
+        return await self._run(
+            line,
+            lambda _: playback.play_wav_files(line, wav_files, expected_call_id=scope.call_id),
+            remaining,
+        )
+
+    def set_muted(self, scope: Scope, muted: bool) -> Status:
+        """SipMute and SipUnMute."""
+        line = self.select(scope)
+        if line is None:
+            return _no_account(scope)
+        if (refusal := line.no_session() or line.out_of_scope(scope.call_id)) is not None:
+            return refusal
+        return calls.set_muted(line, muted)
+
+    # -- status ----------------------------------------------------------------------------------------------
+
+    def status(self, scope: Scope) -> Status:
+        """SipGetSipStatus."""
+        line = self.select(scope)
+        return line.snapshot() if line is not None else _no_account(scope)
+
+    def history(self, scope: Scope) -> tuple[Status, ...]:
+        """SipGetSipStatusHistory: oldest first; empty for an account that is not known."""
+        line = self.select(scope)
+        return line.history.all() if line is not None else ()
+
+    # -- running and stopping --------------------------------------------------------------------------------
+
+    async def _run(
+        self,
+        line: Line,
+        work: Callable[[Operation], Coroutine[object, object, Status]],
+        remaining: Remaining,
+    ) -> Status:
+        return await self._operations.run(work, line.snapshot(), remaining)
+
+    def _check_running(self) -> None:
+        if self._stopping:
+            raise ServerStopping("the server is shutting down and takes no new calls")
+
+    def stop_taking_calls(self) -> None:
+        """From now on: no new accounts, sessions or calls; incoming calls get 480."""
+        self._stopping = True
+        for line in self._lines.values():
+            line.session_open = False
+
+    async def close(self) -> None:
+        """Lets the terminal statuses be recorded, then stops everything. The agent was closed before."""
+        await asyncio.gather(*(line.close() for line in self._lines.values()))
+        await self._operations.close()
+
+
+def _address(line: Line | None) -> AccountAddress:
+    return line.address if line is not None else NOWHERE
+
+
+def _no_account(scope: Scope) -> Status:
+    """NO_SESSION where the request is about no account that was ever registered."""
+    if scope.account is None:
+        return _no_session("", NoSession("No account was registered at this server"))
+    return _no_session(scope.account, NoSession(f"{scope.account} was never registered at this server"))
+
+
+def _no_session(name: str, error: NoSession | AccountNotRegistered) -> Status:
+    status = Status(
+        StatusType.NO_SESSION, account=name, description=str(error), exception=type(error).__name__
+    )
+    return History(1).stamp(status)

@@ -1,0 +1,111 @@
+"""SipStartCall, SipEndCall, SipMute and SipUnMute on one account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from service.line import Line
+from service.ongoing import CallIdentity, EndReason, OngoingCall, call_id_for
+from service.operation import Operation
+from service.status import AmdResult, Status, StatusType
+from sipcore.errors import CallInProgress, InvalidRequest, NoOngoingCall, SipError
+
+__all__ = ["end_call", "hang_up", "set_muted", "start_call"]
+
+
+async def start_call(line: Line, callee: str, headers: Mapping[str, str], operation: Operation) -> Status:
+    """Calls ``callee`` and waits for the answer.
+
+    Returns:
+        OUTGOING_CALL_CONNECTED, OUTGOING_CALL_FAILED, or NO_SESSION.
+
+    Raises:
+        InvalidRequest: nothing was sent or recorded.
+        asyncio.CancelledError: the ringing call is being CANCELled and OUTGOING_CALL_FAILED is recorded.
+    """
+    if (refusal := line.no_session()) is not None:
+        return refusal
+    if line.busy or line.registration is None:
+        error = CallInProgress(f"{line.name} already has an ongoing call")
+        return line.refuse(StatusType.OUTGOING_CALL_FAILED, error)
+    about = CallIdentity(True, call_id_for(headers), callee, dict(headers))
+    try:
+        call = line.registration.place(callee, headers=headers)
+    except InvalidRequest:
+        raise
+    except SipError as error:
+        operation.reached(line.record(line.status(about.initiated_type, about)))
+        return line.record(line.status(about.failed_type, about, error=error))
+    ongoing = line.begin(call, about)
+    operation.reached(line.snapshot())
+    try:
+        return await asyncio.shield(ongoing.settled)
+    except asyncio.CancelledError:
+        if not ongoing.settled.done():
+            ongoing.cancelled = True
+            call.hangup_now()
+        raise
+
+
+async def end_call(
+    line: Line,
+    *,
+    hard: bool,
+    reason: EndReason,
+    amd: AmdResult | None,
+    operation: Operation,
+) -> Status:
+    """Ends the ongoing call, whatever its state, and waits until it is over.
+
+    Returns:
+        OUTGOING_/INCOMING_CALL_FINISHED, NO_ONGOING_CALL (recorded), or NO_SESSION.
+    """
+    if (refusal := line.no_session()) is not None:
+        return refusal
+    if line.ongoing is None:
+        error = NoOngoingCall(f"SipEndCall: {line.name} has no ongoing call")
+        return line.record(line.status(StatusType.NO_ONGOING_CALL, error=error))
+    ongoing = line.ongoing
+    if reason is not EndReason.UNSPECIFIED:
+        ongoing.end_reason = reason
+    if amd is not None:
+        ongoing.amd = amd
+    return await hang_up(line, ongoing, hard=hard, operation=operation)
+
+
+async def hang_up(line: Line, ongoing: OngoingCall, *, hard: bool, operation: Operation) -> Status:
+    """Hangs up and waits for the terminal status. A second soft request joins the first."""
+    about = ongoing.identity
+    if hard:
+        ongoing.ending = True
+        operation.reached(line.record(line.status(StatusType.HARD_HANGUP_INITIATED, about)))
+        ongoing.call.hangup_now()
+    elif not ongoing.ending:
+        ongoing.ending = True
+        operation.reached(line.record(line.status(StatusType.SOFT_HANGUP_INITIATED, about)))
+        line.spawn(ongoing.call.hangup())
+    # A client that no longer waits does not take the hang-up back.
+    return await asyncio.shield(ongoing.over)
+
+
+def set_muted(line: Line, muted: bool) -> Status:
+    """Silence instead of audio, or audio again; the same request twice changes nothing the second time.
+
+    Returns:
+        MICROPHONE_MUTED / MICROPHONE_UNMUTED, NO_ONGOING_CALL (recorded), or NO_SESSION.
+    """
+    if (refusal := line.no_session()) is not None:
+        return refusal
+    ongoing = line.connected_call("SipMute" if muted else "SipUnMute")
+    if isinstance(ongoing, NoOngoingCall):
+        return line.record(line.status(StatusType.NO_ONGOING_CALL, error=ongoing))
+    try:
+        if muted:
+            ongoing.call.mute()
+        else:
+            ongoing.call.unmute()
+    except NoOngoingCall as error:  # it is ending at this moment
+        return line.record(line.status(StatusType.NO_ONGOING_CALL, ongoing.identity, error=error))
+    type_ = StatusType.MICROPHONE_MUTED if muted else StatusType.MICROPHONE_UNMUTED
+    return line.record(line.status(type_, ongoing.identity))

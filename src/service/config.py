@@ -1,0 +1,274 @@
+"""The server's settings: each one a command line option, a ``SIPCORE_*`` variable and a key of the TOML file.
+
+One field here is all a setting needs: its name gives ``--name``, ``SIPCORE_NAME`` and ``name``; its type and validators
+check it; its description is the help. Precedence: option, variable, file, default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.line import LineOptions
+from sipcore.config import UserAgentConfig
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["Endpoint", "PortRange", "ServerSettings", "SettingsError", "load_settings"]
+
+ENV_PREFIX = "SIPCORE_"
+CONFIG_VARIABLE = "SIPCORE_CONFIG"
+MEBIBYTE = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A setting is wrong; ``str()`` is one line that names the setting, where it came from and what is wrong."""
+
+
+class Endpoint(NamedTuple):
+    """``HOST:PORT`` to listen on; IPv6 in brackets; port 0: any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class PortRange(NamedTuple):
+    """``LO-HI``, both included."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}"
+
+
+def _endpoint(value: object) -> Endpoint:
+    if isinstance(value, Endpoint):
+        return value
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", str(value).strip())
+    if found is None or int(found[3]) > 65535:
+        raise ValueError("must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051")
+    return Endpoint(found[1] or found[2], int(found[3]))
+
+
+def _port_range(value: object) -> PortRange:
+    if isinstance(value, PortRange):
+        return value
+    found = re.fullmatch(r"(\d{1,5})\s*-\s*(\d{1,5})", str(value).strip())
+    if found is None or not 1 <= int(found[1]) < int(found[2]) <= 65535:
+        raise ValueError("must be LO-HI with 1 <= LO < HI <= 65535, such as 16384-32767")
+    return PortRange(int(found[1]), int(found[2]))
+
+
+def _codecs(value: object) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError("must be names of codecs, separated by commas")
+    codecs = tuple(name.strip().upper() for name in names)
+    if not codecs or not set(codecs) <= {"PCMU", "PCMA"} or len(set(codecs)) < len(codecs):
+        raise ValueError("must name PCMU, PCMA or both, separated by a comma, the preferred one first")
+    return codecs
+
+
+def _host(value: object) -> str:
+    host = str(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9._-]*|\[?[0-9a-fA-F:.]+\]?", host):
+        raise ValueError("must be a host name or an IP address")
+    return host.strip("[]")
+
+
+class ServerSettings(BaseSettings):
+    """What ``sipcore serve`` can be told."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False)
+
+    grpc: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
+        default=Endpoint("127.0.0.1", 50051),
+        description="Address that gRPC clients connect to. It has no encryption: keep it on a trusted network.",
+        json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    sip: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
+        default=Endpoint("0.0.0.0", 0),  # noqa: S104 - a telephone listens on every interface
+        description="Address for SIP, UDP and TCP on the same port; port 0 is any free one.",
+        json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    rtp_ports: Annotated[PortRange, BeforeValidator(_port_range)] = Field(
+        default=PortRange(16384, 32767),
+        description="UDP ports for audio, two a call.",
+        json_schema_extra={"metavar": "LO-HI"},
+    )
+    advertise: Annotated[str, BeforeValidator(_host)] = Field(
+        default="",
+        description="Address to write into Contact and SDP; by default the local one that leads to the peer.",
+        json_schema_extra={"metavar": "HOST"},
+    )
+    codecs: Annotated[tuple[str, ...], BeforeValidator(_codecs)] = Field(
+        default=("PCMU", "PCMA"),
+        description="Codecs to offer, the preferred one first.",
+        json_schema_extra={"metavar": "NAME,NAME"},
+    )
+    user_agent: str = Field(
+        default="",
+        pattern=r"^[\x20-\x7e]*$",
+        description="User-Agent header; by default sipcore and its version.",
+        json_schema_extra={"metavar": "TEXT"},
+    )
+    ring_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="Seconds that an outgoing call may ring before it is given up.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    register_expires: int = Field(
+        default=600,
+        ge=30,
+        le=86_400,
+        description="Lifetime to ask registrars for; refreshed before it runs out.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    history_size: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Transitions kept per account for SipGetSipStatusHistory, the oldest dropped first.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
+    wav_limit: int = Field(
+        default=64,
+        ge=1,
+        le=512,
+        description="Largest size of all files of one SipPlayWavFiles together.",
+        json_schema_extra={"metavar": "MIB"},
+    )
+    tracebacks: bool = Field(
+        default=True, description="Put Python tracebacks into statuses (exception_traceback)."
+    )
+    call_control_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret that SipSetCallMediaControl and SipStreamCallAudio ask for. Better set as a variable:"
+        " options are visible to every user of the machine.",
+        json_schema_extra={"metavar": "SECRET"},
+    )
+    event_loop: Literal["auto", "uvloop", "asyncio"] = Field(
+        default="auto", description="auto: uvloop where it is installed."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity to log. Logs go to the standard error."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text: a line for people; json: an object per line."
+    )
+    trace_sip: Path | None = Field(
+        default=None,
+        description="Write every SIP message to this file, readable, credentials blotted out.",
+        json_schema_extra={"metavar": "FILE"},
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, variables, then the TOML file that :func:`load_settings` names."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    # -- what the other layers take
+
+    @property
+    def wav_limit_bytes(self) -> int:
+        """Largest size of one wav list, bytes."""
+        return self.wav_limit * MEBIBYTE
+
+    @property
+    def receive_limit_bytes(self) -> int:
+        """Largest gRPC message, bytes: so far above the wav limit that a list over it is refused with a reason."""
+        return 2 * self.wav_limit_bytes + 64 * MEBIBYTE
+
+    def user_agent_config(self) -> UserAgentConfig:
+        """For the SIP user agent."""
+        return UserAgentConfig(
+            sip_host=self.sip.host,
+            sip_port=self.sip.port,
+            rtp_ports=tuple(self.rtp_ports),
+            advertise=self.advertise,
+            user_agent=self.user_agent,
+            codecs=self.codecs,
+            ring_timeout=self.ring_timeout,
+        )
+
+    def line_options(self) -> LineOptions:
+        """For each account."""
+        return LineOptions(
+            history_size=self.history_size, tracebacks=self.tracebacks, register_expires=self.register_expires
+        )
+
+
+def load_settings(
+    options: Mapping[str, object], *, config: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> ServerSettings:
+    """The settings from everywhere.
+
+    Args:
+        options: what the command line gave, by field name.
+        config: the TOML file; None: what ``SIPCORE_CONFIG`` names, if anything.
+        environ: to tell where a wrong value came from.
+
+    Raises:
+        SettingsError: one line.
+    """
+    if config is None and environ.get(CONFIG_VARIABLE):
+        config = Path(environ[CONFIG_VARIABLE])
+
+    class WithFile(ServerSettings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    if config is not None and not config.is_file():
+        raise SettingsError(f"--config: there is no file {config}")
+    try:
+        return WithFile(**options)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(one, options, config, environ) for one in error.errors())) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{config}: {error}") from None
+
+
+def _explain(
+    error: ErrorDetails, options: Mapping[str, object], config: Path | None, environ: Mapping[str, str]
+) -> str:
+    """One wrong setting: where it came from, what is wrong, and what it was (but not a secret)."""
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"{config}: there is no setting {name!r}"
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    if name in options:
+        origin = f"--{name.replace('_', '-')}"
+    elif any(key.upper() == variable for key in environ):
+        origin = variable
+    else:
+        origin = f"{config}, {name}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if "SecretStr" in str(ServerSettings.model_fields[name].annotation):
+        return f"{origin}: {message}"
+    return f"{origin}: {message}, not {str(error['input'])!r}"

@@ -1,0 +1,96 @@
+"""Between the wire and the domain: the only file that names both protobuf messages and our own types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.accounts import Scope
+from service.generated.ondewo.sip import sip_pb2
+from service.ongoing import EndReason
+from service.status import AmdResult, Status
+
+__all__ = [
+    "ACCOUNT_METADATA",
+    "EXPECTED_CALL_ID_METADATA",
+    "amd_result",
+    "end_reason",
+    "history_response",
+    "scope",
+    "sip_status",
+]
+
+ACCOUNT_METADATA = "x-sip-account"
+EXPECTED_CALL_ID_METADATA = "x-ondewo-expected-call-id"
+
+
+def scope(metadata: Iterable[tuple[str, str | bytes]] | None) -> Scope:
+    """What the metadata of a request say it is about. gRPC hands their names over in lower case."""
+    values = {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in metadata or ()
+    }
+    return Scope(account=values.get(ACCOUNT_METADATA), call_id=values.get(EXPECTED_CALL_ID_METADATA))
+
+
+def end_reason(request: sip_pb2.SipEndCallRequest) -> EndReason:
+    """Why to end the call; a number that this server does not know counts as unspecified (enums are open)."""
+    try:
+        return EndReason(request.end_reason)
+    except ValueError:
+        return EndReason.UNSPECIFIED
+
+
+def amd_result(
+    request: sip_pb2.SipEndCallRequest | sip_pb2.SipReportAnsweringMachineDetectedRequest,
+) -> AmdResult | None:
+    """What the client says about who answered; None where it says nothing."""
+    if not request.HasField("amd_result"):
+        return None
+    wire = request.amd_result
+    return AmdResult(
+        verdict=wire.verdict,
+        cause=wire.cause,
+        confidence=wire.confidence,
+        decision_ms=wire.decision_ms,
+        rule_id=wire.rule_id,
+        matched_cue_ids=tuple(wire.matched_cue_ids),
+        action_taken=wire.action_taken,
+        call_id=wire.call_id,
+    )
+
+
+def sip_status(status: Status) -> sip_pb2.SipStatus:
+    """One status as it goes out."""
+    wire = sip_pb2.SipStatus(
+        account_name=status.account,
+        status_type=sip_pb2.SipStatus.StatusType.ValueType(status.type),
+        callee_id=status.callee,
+        transfer_call_id=status.transfer_target,
+        headers=status.headers,
+        description=status.description,
+        exception_name=status.exception,
+        exception_traceback=status.traceback,
+        call_id=status.call_id,
+        sip_response_code=status.sip_code,
+    )
+    wire.timestamp.FromMicroseconds(status.timestamp_us)
+    if (amd := status.amd) is not None:
+        result = sip_pb2.AnsweringMachineDetectionResult
+        wire.amd_result.CopyFrom(
+            result(
+                verdict=result.Verdict.ValueType(amd.verdict),
+                cause=result.Cause.ValueType(amd.cause),
+                confidence=amd.confidence,
+                decision_ms=amd.decision_ms,
+                rule_id=amd.rule_id,
+                matched_cue_ids=amd.matched_cue_ids,
+                action_taken=result.ActionTaken.ValueType(amd.action_taken),
+                call_id=amd.call_id,
+            )
+        )
+    return wire
+
+
+def history_response(statuses: Iterable[Status]) -> sip_pb2.SipStatusHistoryResponse:
+    """A history as it goes out."""
+    return sip_pb2.SipStatusHistoryResponse(status_history=[sip_status(status) for status in statuses])

@@ -1,0 +1,70 @@
+"""What the service refuses by itself, and which gRPC code an exception becomes (CONTRACT §5)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+import grpc
+
+from sipcore.errors import CallError, InvalidRequest, SipError, TransferError
+
+__all__ = [
+    "CallScopeMismatch",
+    "NoSession",
+    "PlaybackCancelled",
+    "RegistrationCancelled",
+    "ServerStopping",
+    "TransferCancelled",
+    "TransferInProgress",
+    "rpc_error",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class NoSession(SipError):
+    """No session is open for the account."""
+
+
+class CallScopeMismatch(CallError):
+    """The request was meant for another call than the ongoing one (``x-ondewo-expected-call-id``)."""
+
+
+class PlaybackCancelled(CallError):
+    """The client cancelled SipPlayWavFiles: playing stopped at the next frame."""
+
+
+class RegistrationCancelled(SipError):
+    """The client cancelled SipRegisterAccount."""
+
+
+class TransferInProgress(TransferError):
+    """Another transfer of this call is in flight."""
+
+
+class TransferCancelled(TransferError):
+    """The client cancelled SipTransferCall while its outcome was not known."""
+
+
+class ServerStopping(Exception):
+    """The server takes no new work."""
+
+
+def rpc_error(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The gRPC code and details for an exception that ends a request.
+
+    A malformed request names its field. Anything unforeseen is a bug: INTERNAL with a reference, under which
+    the traceback stands in the log; the details say nothing of its cause, which could hold a secret.
+    """
+    match error:
+        case InvalidRequest():
+            text = str(error)
+            named = not error.field or text.startswith(error.field)
+            return grpc.StatusCode.INVALID_ARGUMENT, text if named else f"{error.field}: {text}"
+        case ServerStopping():
+            return grpc.StatusCode.UNAVAILABLE, str(error) or "the server is shutting down"
+        case _:
+            reference = secrets.token_hex(4)
+            logger.error("internal error %s", reference, exc_info=error)
+            return grpc.StatusCode.INTERNAL, f"internal error {reference}: the server's log has the details"

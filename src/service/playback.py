@@ -1,0 +1,115 @@
+"""SipPlayWavFiles on one account: check, decode off the loop, queue, wait to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rtp.wav import AudioError, load_wav
+
+from service.errors import PlaybackCancelled
+from service.line import Line
+from service.status import Status, StatusType
+from sipcore.errors import InvalidAudio, NoOngoingCall
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.ongoing import OngoingCall
+    from sipcore.media import Playback
+
+__all__ = ["check_size", "decode", "play_wav_files"]
+
+INLINE_BYTES = 65_536
+"""Up to this size files are decoded at once: handing them to a thread would take longer than reading them."""
+
+
+def check_size(wav_files: Sequence[bytes], limit: int) -> None:
+    """Refuses a list that is empty or too large, before anything is decoded.
+
+    Raises:
+        InvalidAudio: with the sizes in bytes.
+    """
+    if not wav_files:
+        raise InvalidAudio("no file to play", field="wav_files")
+    total = sum(len(data) for data in wav_files)
+    if total > limit:
+        raise InvalidAudio(
+            f"{len(wav_files)} files of {total:,} bytes together are over the limit of {limit:,} bytes",
+            field="wav_files",
+        )
+
+
+async def decode(wav_files: Sequence[bytes]) -> list[NDArray[np.int16]]:
+    """Each file as int16 samples (n,), mono, 8,000 Hz, n >= 1.
+
+    Raises:
+        InvalidAudio: a file holds no audio; the field says which.
+    """
+    if sum(len(data) for data in wav_files) <= INLINE_BYTES:
+        return _decode(wav_files)
+    return await asyncio.to_thread(_decode, wav_files)
+
+
+def _decode(wav_files: Sequence[bytes]) -> list[NDArray[np.int16]]:
+    samples = []
+    for number, data in enumerate(wav_files):
+        try:
+            samples.append(load_wav(data))
+        except AudioError as error:
+            raise InvalidAudio(str(error), field=f"wav_files[{number}]") from error
+    return samples
+
+
+async def play_wav_files(line: Line, wav_files: Sequence[bytes], *, expected_call_id: str | None) -> Status:
+    """Plays the files in order behind what is queued already, and waits for the last sample.
+
+    Returns:
+        MICROPHONE_WAV_FILES_PLAYED, NO_ONGOING_CALL (recorded; also when the call ends first), or NO_SESSION.
+
+    Raises:
+        InvalidAudio: whatever the state of the account; nothing is played.
+        asyncio.CancelledError: playing stops at the next frame; the history says after how long.
+    """
+    if (refusal := line.out_of_scope(expected_call_id)) is not None and line.session_open:
+        await decode(wav_files)
+        return refusal
+    intended = line.ongoing
+    async with line.playback_lock:
+        samples = await decode(wav_files)
+        if (refusal := line.no_session()) is not None:
+            return refusal
+        ongoing = line.connected_call("SipPlayWavFiles")
+        if isinstance(ongoing, NoOngoingCall):
+            return line.record(line.status(StatusType.NO_ONGOING_CALL, error=ongoing))
+        if ongoing is not intended:
+            error = NoOngoingCall("The call ended before its files were decoded")
+            return line.record(line.status(StatusType.NO_ONGOING_CALL, error=error))
+        try:
+            playback = ongoing.call.play(*samples)
+        except NoOngoingCall as error:  # it is ending at this moment
+            return line.record(line.status(StatusType.NO_ONGOING_CALL, ongoing.identity, error=error))
+    return await _play(line, ongoing, playback)
+
+
+async def _play(line: Line, ongoing: OngoingCall, playback: Playback) -> Status:
+    about = ongoing.identity
+    try:
+        result = await playback
+    except asyncio.CancelledError:
+        playback.cancel()
+        if not ongoing.over.done():
+            error = PlaybackCancelled(f"The client cancelled the request: {_progress(playback)}")
+            line.record(line.status(StatusType.MICROPHONE_WAV_FILES_PLAYED, about, error=error))
+        raise
+    if result.completed and not ongoing.over.done():
+        return line.record(line.status(StatusType.MICROPHONE_WAV_FILES_PLAYED, about))
+    await asyncio.shield(ongoing.over)
+    over = NoOngoingCall(f"The call ended: {_progress(playback)}")
+    return line.record(line.status(StatusType.NO_ONGOING_CALL, about, error=over))
+
+
+def _progress(playback: Playback) -> str:
+    return f"{playback.played_seconds:.2f} s of {playback.total_seconds:.2f} s were played"

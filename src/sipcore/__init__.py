@@ -1,0 +1,1 @@
+"""An asyncio SIP user agent."""

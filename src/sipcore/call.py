@@ -1,0 +1,405 @@
+"""A call as an embedder holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from sipcore.broadcast import Broadcast
+from sipcore.errors import NoOngoingCall, TransferTimeout
+from sipcore.events import (
+    CallAnswered,
+    CallEnded,
+    CallEvent,
+    CallHeld,
+    CallResumed,
+    CallRinging,
+    DtmfReceived,
+    EndCause,
+    Party,
+    TransferProgress,
+)
+from sipcore.protocol.builder import check_extension_headers, extension_headers
+from sipcore.protocol.session_events import (
+    SessionEnded,
+    SessionEstablished,
+    SessionMediaChanged,
+    SessionProvisional,
+    SessionReferAnswered,
+    SessionReferFailed,
+    SessionReferNotified,
+    SessionReferReceived,
+)
+from sipcore.transfer import ReferRequest, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+
+    from rtp.stream import StreamStatistics
+    from sipcore.media import AudioInput, CallMedia, Playback
+    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.refer import OutgoingRefer
+    from sipcore.protocol.reoffer import Direction
+    from sipcore.protocol.session_events import SessionEvent
+    from sipcore.registration import Registration
+    from sipcore.runtime import Runtime
+
+__all__ = ["Call", "CallState"]
+
+log = logging.getLogger(__name__)
+
+
+class CallState(Enum):
+    """Where a call stands."""
+
+    TRYING = "trying"
+    RINGING = "ringing"
+    CONNECTED = "connected"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class Call:
+    """One call, outgoing or incoming. Leaving its ``async with`` block hangs it up.
+
+    Methods that need a connected call raise :class:`~sipcore.errors.NoOngoingCall` on any other.
+    """
+
+    def __init__(self, runtime: Runtime, registration: Registration, session: InviteSession) -> None:
+        self._runtime = runtime
+        self._session = session
+        self._media: CallMedia | None = None
+        self.registration = registration
+        """The account this call belongs to."""
+        self.state = CallState.TRYING
+        self.ended: CallEnded | None = None
+        """Set once the call is over."""
+        self.headers: Mapping[str, str] = MappingProxyType({})
+        """The far end's extension headers: of its INVITE, or of its 2xx."""
+        self.on_refer: Callable[[ReferRequest], None] | None = None
+        """Called when the far end asks for a transfer; without it such requests get 603."""
+        self._events: Broadcast[CallEvent] = Broadcast()
+        self._transfers: dict[OutgoingRefer, Transfer] = {}
+        self._held = False
+        self._end_cause: EndCause | None = None
+        loop = asyncio.get_running_loop()
+        self._settled: asyncio.Future[None] = loop.create_future()
+        """Done when the call is connected or over."""
+        self._over: asyncio.Future[CallEnded] = loop.create_future()
+        if not session.outgoing and session.callee is not None:
+            self.headers = MappingProxyType(extension_headers(session.callee.request))
+
+    def __repr__(self) -> str:
+        return f"<Call {self.direction} {self.remote} {self.state.value}>"
+
+    async def __aenter__(self) -> Call:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.hangup()
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> InviteSession:
+        """The call inside the protocol core."""
+        return self._session
+
+    @property
+    def direction(self) -> str:
+        """``outgoing`` or ``incoming``."""
+        return "outgoing" if self._session.outgoing else "incoming"
+
+    @property
+    def remote(self) -> str:
+        """The far end's URI: the callee as dialled, or the caller's From."""
+        return self._session.peer
+
+    @property
+    def call_id(self) -> str:
+        """The SIP Call-ID (RFC 3261 §8.1.1.4)."""
+        return self._session.call_id
+
+    @property
+    def is_connected(self) -> bool:
+        """Answered and not over."""
+        return self.state is CallState.CONNECTED
+
+    def events(self) -> AsyncIterator[CallEvent]:
+        """Every event from the first on, ending after :class:`~sipcore.events.CallEnded`; any number of readers."""
+        return self._events.subscribe(replay=True)
+
+    # -- setting up ------------------------------------------------------------------------------------------------
+
+    async def connected(self) -> None:
+        """Waits until the call is connected.
+
+        Raises:
+            CallRejected, CallTimeout, CallCancelled, MediaNotAcceptable, AuthenticationFailed, ServerUnreachable:
+                it never will be; ``code`` is the SIP status code.
+        """
+        await asyncio.shield(self._settled)
+        if self.ended is not None and self.ended.error is not None:
+            raise self.ended.error
+
+    async def answer(self) -> None:
+        """Answers an incoming call with 200 and waits until media may flow.
+
+        Raises:
+            NoOngoingCall: the call is over, or is not an incoming one that rings.
+        """
+        if self._session.callee is None or self.ended is not None:
+            raise NoOngoingCall("There is no incoming call to answer")
+        if self.state in (CallState.TRYING, CallState.RINGING):
+            self._session.callee.answer(self._runtime.now())
+            self._runtime.pump()
+        await self.connected()
+
+    def reject(self, code: int = 603, reason: str = "") -> None:
+        """Refuses an incoming call that still rings. ``code`` is 300-699."""
+        if self._session.callee is not None and self._session.setting_up:
+            self._session.hang_up(self._runtime.now(), code=code, reason=reason)
+            self._runtime.pump()
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    async def hangup(self, *, code: int = 603, cause: EndCause | None = None) -> CallEnded:
+        """Ends the call: BYE, CANCEL before the answer, or ``code`` to a ringing incoming call. Waits until it is over.
+
+        Args:
+            code: final response for an incoming call that was not answered yet.
+            cause: why, for :class:`~sipcore.events.CallEnded`; default: as the protocol sees it.
+        """
+        if self.ended is None:
+            self._begin_end(code, cause)
+        return await asyncio.shield(self._over)
+
+    def hangup_now(self, *, code: int = 603, cause: EndCause = EndCause.HANGUP) -> None:
+        """Media stops and the call is over at once; BYE or CANCEL is still sent, and nobody waits for its answer."""
+        if self.ended is not None:
+            return
+        connected = self._settled.done()
+        self._begin_end(code, cause)
+        if self.ended is None:
+            error = None if connected else NoOngoingCall("Hung up by this side before the answer")
+            self._finish(CallEnded(cause, Party.LOCAL, 0, "Hung up by this side at once", error))
+
+    def _begin_end(self, code: int, cause: EndCause | None) -> None:
+        self._end_cause = cause
+        if self._media is not None:
+            self._media.stop()
+        if self.state is not CallState.ENDING:
+            self.state = CallState.ENDING
+            self._session.hang_up(self._runtime.now(), code=code)
+            self._runtime.pump()
+
+    async def wait_ended(self) -> CallEnded:
+        """Waits until the call is over, whoever ends it."""
+        return await asyncio.shield(self._over)
+
+    # -- audio -----------------------------------------------------------------------------------------------------
+
+    def play(self, *sources: AudioInput) -> Playback:
+        """Queues audio behind whatever is playing, gap-free; ``await`` the result for the end.
+
+        Args:
+            sources: paths or bytes of anything libsndfile reads, or int16 arrays (samples,) at 8,000 Hz.
+
+        Raises:
+            NoOngoingCall: the call is not connected.
+            InvalidAudio: when awaited: a source holds no audio.
+        """
+        return self._connected_media().play(*sources)
+
+    def mute(self) -> None:
+        """Sends silence instead of what is played; RTP goes on. Idempotent."""
+        self._connected_media().mute()
+
+    def unmute(self) -> None:
+        """Undoes :meth:`mute`. Idempotent."""
+        self._connected_media().unmute()
+
+    @property
+    def muted(self) -> bool:
+        """Whether this side is muted."""
+        return self._media is not None and self._media.muted
+
+    def audio(self, *, max_frames: int = 250) -> AsyncIterator[np.ndarray]:
+        """The far end's audio: int16 arrays (160,) at 8,000 Hz, one per 20 ms, until the call ends.
+
+        Args:
+            max_frames: frames kept for a slow reader; beyond, the oldest are dropped.
+        """
+        if self._media is None:
+            raise NoOngoingCall("The call has no media")
+        return self._media.audio(max_frames)
+
+    def record(self, path: str | Path) -> None:
+        """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call."""
+        if self._media is None:
+            raise NoOngoingCall("The call has no media")
+        self._media.record(path)
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Sends RFC 4733 events in step with the audio and waits until they are out.
+
+        Raises:
+            NoOngoingCall: the call is not connected, or the far end takes no telephone-event.
+            InvalidRequest: a character other than ``0-9 * # A-D``.
+        """
+        await self._connected_media().send_dtmf(digits)
+
+    def statistics(self) -> StreamStatistics:
+        """Counters of the RTP stream so far (RFC 3550 §6.4, §A)."""
+        if self._media is None:
+            raise NoOngoingCall("The call has no media")
+        return self._media.statistics()
+
+    def _connected_media(self) -> CallMedia:
+        if self.state is not CallState.CONNECTED or self._media is None:
+            raise NoOngoingCall(f"The call with {self.remote} is not connected")
+        return self._media
+
+    # -- hold and transfer -----------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Asks the far end to stop sending: re-INVITE ``sendonly`` (RFC 3264 §8.4). Refused holds leave all as it is."""
+        self._offer("sendonly")
+
+    def resume(self) -> None:
+        """Undoes :meth:`hold`: re-INVITE ``sendrecv``."""
+        self._offer("sendrecv")
+
+    def _offer(self, direction: Direction) -> None:
+        self._connected_media()
+        self._session.reoffer.offer(direction, self._runtime.now())
+        self._runtime.pump()
+
+    def refer(self, to: str, *, headers: Mapping[str, str] | None = None) -> Transfer:
+        """Sends a REFER and returns at once; the call goes on.
+
+        Args:
+            to: whom the far end shall call: a URI, ``user@host``, or a bare user or number at the account's domain.
+            headers: extension headers of the REFER.
+
+        Raises:
+            InvalidAddress, InvalidHeader: nothing was sent.
+            NoOngoingCall: the call is not connected.
+        """
+        target = self._runtime.resolve_callee(to, self.registration, field="transfer_id")
+        extra = dict(headers or {})
+        check_extension_headers(extra, refer=True)
+        self._connected_media()
+        transfer = Transfer(str(target))
+        refer = self._session.refers.refer(str(target), tuple(extra.items()), self._runtime.now())
+        self._transfers[refer] = transfer
+        self._runtime.pump()
+        return transfer
+
+    async def transfer(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
+        """Blind transfer: REFER, wait until it is accepted, then hang up.
+
+        Raises:
+            TransferRejected: it was refused; the call goes on.
+            TransferTimeout: no answer within ``timeout`` seconds; the call goes on.
+            NoOngoingCall: the call is not, or no longer, connected.
+            InvalidAddress, InvalidHeader: nothing was sent.
+        """
+        transfer = self.refer(to, headers=headers)
+        try:
+            await asyncio.wait_for(transfer.accepted(), timeout)
+        except TimeoutError:
+            raise TransferTimeout(f"No answer to REFER within {timeout:g} s") from None
+        await self.hangup(cause=EndCause.TRANSFERRED)
+
+    # -- told by the user agent ------------------------------------------------------------------------------------
+
+    def attach(self, media: CallMedia) -> None:
+        """The RTP stream of the call is open."""
+        self._media = media
+        media.on_dtmf(self._on_dtmf)
+
+    def on_ringing(self) -> None:
+        """The incoming call rings here."""
+        self.state = CallState.RINGING
+        self._events.publish(CallRinging(180, "Ringing"))
+
+    def on_session_event(self, event: SessionEvent) -> None:
+        """Something happened in the session; after the end nothing counts any more."""
+        if self.ended is not None:
+            return
+        match event:
+            case SessionProvisional():
+                self._on_provisional(event)
+            case SessionEstablished(media, headers):
+                self._on_established(event)
+            case SessionMediaChanged(media):
+                self._on_media_changed(event)
+            case SessionEnded(cause, by, code, description, error):
+                self._finish(CallEnded(self._end_cause or cause, by, code, description, error))
+            case SessionReferReceived(refer):
+                request = ReferRequest(self._session, refer, self._runtime.now, self._runtime.pump)
+                if self.on_refer is not None:
+                    self.on_refer(request)
+                if not request.answered:
+                    request.refuse(603)
+            case SessionReferAnswered(refer, code, reason):
+                self._events.publish(TransferProgress(code, reason))
+                self._transfers[refer].on_answer(code, reason)
+            case SessionReferNotified(refer, fragment):
+                if fragment is not None:
+                    self._events.publish(TransferProgress(fragment.status, fragment.reason))
+                self._transfers[refer].on_notify(fragment)
+            case SessionReferFailed(refer, detail, _):
+                self._transfers[refer].on_failure(detail)
+
+    def _on_provisional(self, event: SessionProvisional) -> None:
+        if self.state is CallState.TRYING:
+            self.state = CallState.RINGING
+        if event.media is not None and self._media is not None:
+            self._media.apply(event.media)
+        self._events.publish(CallRinging(event.code, event.reason, event.media is not None))
+
+    def _on_established(self, event: SessionEstablished) -> None:
+        if self._media is not None:
+            self._media.apply(event.media)
+        if self._session.outgoing:
+            self.headers = MappingProxyType(extension_headers(event.headers))
+        self.state = CallState.CONNECTED
+        self._events.publish(CallAnswered(event.media.codec, self.headers))
+        if not self._settled.done():
+            self._settled.set_result(None)
+
+    def _on_media_changed(self, event: SessionMediaChanged) -> None:
+        if self._media is not None:
+            self._media.apply(event.media)
+        if event.media.remote_hold != self._held:
+            self._held = event.media.remote_hold
+            self._events.publish(CallHeld() if self._held else CallResumed())
+
+    def _on_dtmf(self, digit: str, duration_ms: int) -> None:
+        self._events.publish(DtmfReceived(digit, duration_ms))
+
+    def _finish(self, ended: CallEnded) -> None:
+        self.ended = ended
+        self.state = CallState.ENDED
+        if self._media is not None:
+            self._media.close()
+        for transfer in self._transfers.values():
+            transfer.on_call_ended(ended)
+        self._events.publish(ended)
+        self._events.close()
+        if not self._over.done():
+            self._over.set_result(ended)
+        if not self._settled.done():
+            self._settled.set_result(None)
+        self._runtime.forget(self)

@@ -1,0 +1,75 @@
+"""Settings of an account and of a user agent: frozen, validated when built, secrets kept out of ``repr``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Account", "Timers", "UserAgentConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The base timers of RFC 3261 §17 (table 4), in seconds; all others derive from them."""
+
+    t1: float = 0.5
+    """Round-trip estimate."""
+    t2: float = 4.0
+    """Longest retransmission interval of non-INVITE requests and INVITE responses."""
+    t4: float = 5.0
+    """Longest time a message stays in the network."""
+    d: float = 32.0
+    """How long an INVITE client transaction absorbs retransmitted failure responses over UDP (at least 32 s)."""
+
+    @property
+    def timeout(self) -> float:
+        """Timers B, F, H, L and M: 64 x T1."""
+        return 64 * self.t1
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One address of record and how to register it.
+
+    Raises:
+        InvalidAddress: ``address`` or ``outbound_proxy`` cannot be parsed.
+    """
+
+    address: str
+    """``user@host``, ``user@host:port``, ``sip:…``, ``sips:…``, each also with ``;transport=udp|tcp|tls``."""
+    password: str = field(default="", repr=False)
+    auth_username: str = ""
+    """Digest user name; empty: the user part of ``address``."""
+    outbound_proxy: str = ""
+    """``host``, ``host:port``, or a ``sip:``/``sips:`` URI; every request of the account goes there first."""
+    display_name: str = ""
+    expires: int = 600
+    """Registration lifetime asked for, seconds."""
+
+    def __post_init__(self) -> None:
+        from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
+
+        parse_account(self.address)
+        if self.outbound_proxy:
+            parse_outbound_proxy(self.outbound_proxy)
+
+
+@dataclass(frozen=True, slots=True)
+class UserAgentConfig:
+    """Settings shared by all accounts of one user agent."""
+
+    sip_host: str = "0.0.0.0"  # noqa: S104 - a telephone listens on every interface unless told otherwise
+    sip_port: int = 0
+    """UDP and TCP listen on the same number; 0 picks one that is free on both."""
+    rtp_ports: tuple[int, int] = (16384, 32767)
+    """Lowest and highest UDP port for RTP; even ports carry RTP, the next one RTCP."""
+    advertise: str = ""
+    """Host to write into Via, Contact and SDP instead of the local address."""
+    user_agent: str = ""
+    """User-Agent/Server header; empty: ``sipcore/<version>``."""
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    """Audio codecs offered, best first."""
+    ring_timeout: float = 60.0
+    """Seconds an outgoing call may ring before it is cancelled."""
+    max_calls: int = 2000
+    """Dialogs held at once; an INVITE beyond gets 503 with Retry-After."""
+    timers: Timers = field(default_factory=Timers)

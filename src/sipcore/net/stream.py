@@ -1,0 +1,329 @@
+"""TCP: connections in and out as flows, framed by Content-Length (RFC 3261 §18.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from sipcore.errors import ServerUnreachable
+from sipcore.net.addresses import family_of, is_wildcard, join, sentence, socket_address
+from sipcore.net.shared import SharedTasks
+from sipcore.protocol.framing import FramingError, KeepAlive, StreamFramer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sipcore.net.addresses import Address
+    from sipcore.protocol.flows import Flow
+
+__all__ = ["StreamEndpoint", "StreamLimits"]
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What a peer may cost. Times are seconds, kept to about an eighth."""
+
+    connect_timeout: float = 5.0
+    """For the handshake of an outgoing connection."""
+    inbound_connections: int = 1024
+    """Accepted connections open at once; more are closed as they come."""
+    message_timeout: float = 32.0
+    """For the first message of an accepted connection, and for the rest of a message that has begun."""
+    idle_timeout: float = 3600.0
+    """Without a whole message, ping or pong in either direction."""
+    write_buffer: int = 1024 * 1024
+    """Bytes that wait for a peer that does not read, before its connection is closed."""
+    user_timeout: float = 30.0
+    """For the acknowledgement of bytes sent, where the system can be told (``TCP_USER_TIMEOUT``)."""
+
+
+class StreamEndpoint:
+    """All TCP connections of one user agent: accepts, connects, finds an open one again, and sweeps dead
+    ones."""
+
+    def __init__(
+        self,
+        *,
+        make_flow: Callable[[Address, Address, int], Flow],
+        on_message: Callable[[bytes, Flow], None],
+        on_closed: Callable[[Flow, str], None],
+        limits: StreamLimits,
+    ) -> None:
+        """
+        Args:
+            make_flow: builds the flow of a connection from its local and remote address and its number.
+            on_message: called with each whole message.
+            on_closed: called once for each connection that was open, with a few words on why it is not any
+                more.
+            limits: what a peer may cost.
+        """
+        self.make_flow = make_flow
+        self.on_message = on_message
+        self._on_closed = on_closed
+        self.limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._servers: list[asyncio.Server] = []
+        self._open: dict[int, StreamConnection] = {}
+        self._by_remote: dict[Address, StreamConnection] = {}
+        """The newest connection to each remote."""
+        self._inbound = 0
+        self._numbers = count(1)
+        self._connecting: SharedTasks[Address, Flow] = SharedTasks()
+        self._all_closed = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    async def listen(self, bound: socket.socket) -> None:
+        """Accepts connections on a bound socket, which it takes over."""
+        self._servers.append(
+            await self._loop.create_server(
+                lambda: StreamConnection(self, inbound=True), sock=bound, backlog=BACKLOG
+            )
+        )
+
+    async def connect(self, remote: Address, local_host: str) -> Flow:
+        """A flow to ``remote``: the open one, the one being opened, or a new connection.
+
+        Raises:
+            ServerUnreachable: refused, no route, or no answer within the connect timeout.
+        """
+        flow = self.find(remote)
+        if flow is not None:
+            return flow
+        return await self._connecting.get(remote, lambda: self._connect(remote, local_host))
+
+    async def _connect(self, remote: Address, local_host: str) -> Flow:
+        local = None if is_wildcard(local_host) else (local_host, 0)
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout):
+                _, connection = await self._loop.create_connection(
+                    lambda: StreamConnection(self, inbound=False),
+                    *remote,
+                    family=family_of(remote[0]),
+                    local_addr=local,
+                )
+        except OSError as error:
+            raise ServerUnreachable(
+                f"Connecting to {join(remote)} over TCP failed: {sentence(error)}"
+            ) from error
+        if connection.flow is None:
+            raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: closed at once")
+        return connection.flow
+
+    def find(self, remote: Address) -> Flow | None:
+        """The newest open connection to a remote."""
+        connection = self._by_remote.get(remote)
+        return connection.flow if connection is not None else None
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether the flow's connection can be sent on."""
+        return flow.connection in self._open
+
+    # -- sending and closing ---------------------------------------------------------------------------------
+
+    def send(self, data: bytes, flow: Flow) -> bool:
+        """Writes one message; False where the connection is gone."""
+        connection = self._open.get(flow.connection)
+        return connection is not None and connection.write(data)
+
+    async def close(self, timeout: float = 1.0) -> None:
+        """Stops listening, sends what is buffered, and closes every connection, by force after ``timeout``
+        seconds."""
+        self._closing = True
+        for server in self._servers:
+            server.close()
+        await self._connecting.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        if self._open:
+            for connection in tuple(self._open.values()):
+                connection.finish("closed by this side")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._all_closed.wait()
+            for connection in tuple(self._open.values()):
+                connection.abort("closed by this side")
+            # An aborted transport tells its protocol in the loop's next round.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._all_closed.wait()
+        for server in self._servers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await server.wait_closed()
+
+    # -- told by connections ---------------------------------------------------------------------------------
+
+    def admit(self, connection: StreamConnection, local: Address, remote: Address) -> Flow | None:
+        """A connection is up: its flow, or None where there are too many."""
+        if self._closing or (connection.inbound and self._inbound >= self.limits.inbound_connections):
+            return None
+        flow = self.make_flow(local, remote, next(self._numbers))
+        self._inbound += connection.inbound
+        self._open[flow.connection] = connection
+        self._by_remote[remote] = connection
+        self._all_closed.clear()
+        if self._sweep is None:
+            self._arm_sweep()
+        return flow
+
+    def discard(self, connection: StreamConnection, flow: Flow, why: str) -> None:
+        """A connection is down."""
+        del self._open[flow.connection]
+        self._inbound -= connection.inbound
+        if self._by_remote.get(flow.remote) is connection:
+            del self._by_remote[flow.remote]
+        if not self._open:
+            self._all_closed.set()
+        if not self._closing:
+            self._on_closed(flow, why)
+
+    def _arm_sweep(self) -> None:
+        interval = min(self.limits.message_timeout, self.limits.idle_timeout) / 8
+        self._sweep = self._loop.call_later(interval, self._on_sweep, interval)
+
+    def _on_sweep(self, interval: float) -> None:
+        self._sweep = None
+        for connection in tuple(self._open.values()):
+            connection.age(interval)
+        if self._open:
+            self._arm_sweep()
+
+
+class StreamConnection(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, endpoint: StreamEndpoint, *, inbound: bool) -> None:
+        self._endpoint = endpoint
+        self.inbound = inbound
+        self.flow: Flow | None = None
+        """While it is open."""
+        self._transport: asyncio.Transport | None = None
+        self._framer = StreamFramer()
+        self._quiet = 0.0
+        self._unfinished = inbound
+        """Whether a message is owed: the first of an accepted connection, or the rest of one that has
+        begun."""
+        self._owed = 0.0
+        """Seconds since then."""
+        self._why = ""
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        if not local or not remote:  # the peer is gone already
+            transport.abort()
+            return
+        flow = self._endpoint.admit(self, socket_address(local), socket_address(remote))
+        if flow is None:
+            log.warning("refused a connection from %s: too many are open", join(socket_address(remote)))
+            transport.abort()
+            return
+        self._transport = transport
+        self.flow = flow
+        _keep_alive(transport.get_extra_info("socket"), self._endpoint.limits)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            items = self._framer.feed(data)
+        except FramingError as error:
+            self.abort(f"not SIP: {error}")
+            return
+        self._unfinished = self._framer.pending > 0
+        if items or not self._unfinished:
+            self._quiet = self._owed = 0.0
+        for item in items:
+            flow = self.flow
+            if flow is None:  # closed by what an earlier message led to
+                return
+            match item:
+                case KeepAlive.PING:
+                    self.write(KeepAlive.PONG.value)
+                case KeepAlive.PONG:
+                    pass
+                case _:
+                    self._endpoint.on_message(item, flow)
+
+    def eof_received(self) -> bool:
+        self._why = self._why or "closed by the peer"
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, OSError):
+            self._why = self._why or sentence(error)
+        self._discard(self._why or "closed by the peer")
+        self._transport = None
+
+    # -- told by the endpoint --------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> bool:
+        """Buffers bytes for the peer; False where the connection is closing."""
+        transport = self._transport
+        if self.flow is None or transport is None or transport.is_closing():
+            return False
+        transport.write(data)
+        self._quiet = 0.0
+        if transport.get_write_buffer_size() > self._endpoint.limits.write_buffer:
+            self.abort("the peer does not read")
+            return False
+        return True
+
+    def age(self, seconds: float) -> None:
+        """Time went by: closes a connection that has been silent, or owed a message, for too long."""
+        self._quiet += seconds
+        self._owed = self._owed + seconds if self._unfinished else 0.0
+        limits = self._endpoint.limits
+        if self._owed >= limits.message_timeout:
+            self.abort("no whole message came in time")
+        elif self._quiet >= limits.idle_timeout:
+            self.finish("idle")
+
+    def finish(self, why: str) -> None:
+        """Closes it once everything buffered is sent."""
+        self._why = self._why or why
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, why: str) -> None:
+        """Closes it at once. The loss is reported in the loop's next round, never from inside the call that
+        caused it."""
+        self._why = self._why or why
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _discard(self, why: str) -> None:
+        if self.flow is not None:
+            flow, self.flow = self.flow, None
+            self._endpoint.discard(self, flow, why)
+
+
+def _keep_alive(raw: socket.socket, limits: StreamLimits) -> None:
+    """Lets the system notice a peer that vanished without a word, idle or not."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", int(limits.user_timeout * 1000)),
+    ):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,133 @@
+"""The callee's side of setting up a session (RFC 3261 §13.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipcore.errors import CallCancelled, CallRejected, MediaNotAcceptable
+from sipcore.events import EndCause, Party
+from sipcore.protocol.builder import make_response, reason_phrase
+from sipcore.protocol.offer_answer import OfferAnswer
+from sipcore.protocol.session_context import ALLOW, SDP
+from sipcore.protocol.session_events import SessionEnded
+
+if TYPE_CHECKING:
+    from sipcore.protocol.dialog import Dialog
+    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.offer_answer import NegotiatedMedia
+    from sipcore.protocol.transaction import ServerTransaction
+    from sipcore.protocol.wire import Request
+
+__all__ = ["CalleeSetup"]
+
+PROGRESS_INTERVAL = 60.0
+"""A ringing call repeats its 180 this often, so that no proxy's timer C cancels it (§13.3.1.1)."""
+
+
+class CalleeSetup:
+    """Rings, answers or refuses one INVITE."""
+
+    def __init__(self, session: InviteSession, transaction: ServerTransaction, dialog: Dialog) -> None:
+        self._session = session
+        self.transaction = transaction
+        self._dialog = dialog
+        self._answer_body = b""
+        self._media: NegotiatedMedia | None = None
+        self._final_sent = False
+
+    @property
+    def request(self) -> Request:
+        """The INVITE."""
+        return self.transaction.request
+
+    def ring(self, media_port: int, now: float) -> bool:
+        """Agrees on media and sends 180; False where there is nothing to agree on (the INVITE got 488)."""
+        session = self._session
+        offer_answer = OfferAnswer(
+            codecs=session.context.codecs,
+            host=self.transaction.flow.advertised[0],
+            port=media_port,
+            ids=session.context.ids,
+        )
+        session.offer_answer = offer_answer
+        if self.request.body:
+            try:
+                self._answer_body, self._media = offer_answer.answer(self.request.body)
+            except MediaNotAcceptable as error:
+                self.reject(488, "", now, error=error)
+                return False
+        self._ringing(now)
+        return True
+
+    def _ringing(self, now: float) -> None:
+        self._respond(180, now)
+        self._session.set_deadline("progress", now + PROGRESS_INTERVAL)
+
+    def on_progress_deadline(self, now: float) -> None:
+        """A minute of ringing has passed."""
+        if not self._final_sent:
+            self._ringing(now)
+
+    def answer(self, now: float) -> None:
+        """Sends 200. An INVITE without an offer gets ours, and its ACK carries the answer (§13.2.1)."""
+        session = self._session
+        offer_answer = session.offer_answer
+        if self._final_sent or offer_answer is None:
+            return
+        self._final_sent = True
+        session.cancel_deadline("progress")
+        offered = self._media is None
+        body = offer_answer.create_offer() if offered else self._answer_body
+        response = make_response(
+            self.request,
+            200,
+            to_tag=session.local_tag,
+            contact=session.identity.contact(self.transaction.flow),
+            headers=(("Allow", ", ".join(ALLOW)),),
+            body=body,
+            content_type=SDP,
+            server=session.context.user_agent,
+        )
+        session.send_2xx(self.transaction, response, now, offered=offered)
+        session.establish(self._dialog, self._media, self.request, now)
+
+    def reject(self, code: int, reason: str, now: float, *, error: CallRejected | MediaNotAcceptable | None = None) -> None:
+        """Refuses with a final response of 300-699."""
+        if self._final_sent:
+            return
+        self._final_sent = True
+        phrase = reason or reason_phrase(code)
+        sentence = f"Refused with {code} {phrase}" + (f": {error}" if error is not None else "")
+        headers = (("Warning", f'304 {self.transaction.flow.advertised[0]} "{error}"'),) if error is not None else ()
+        self._respond(code, now, reason=reason, headers=headers)
+        cause = EndCause.MEDIA if error is not None else EndCause.REJECTED
+        self._session.end(
+            SessionEnded(cause, Party.LOCAL, code, sentence, error or CallRejected(sentence, code=code)), now
+        )
+
+    def cancelled(self, now: float, how: str) -> None:
+        """A CANCEL, or a BYE on the early dialog, arrived before the final response (§9.2, §15.1.2)."""
+        if self._final_sent:
+            return
+        self._final_sent = True
+        self._respond(487, now)
+        error = CallCancelled(f"{how} from {self._session.peer} before the answer", code=487)
+        self._session.end(SessionEnded(EndCause.CANCELLED, Party.REMOTE, 487, str(error), error), now)
+
+    def _respond(
+        self, status: int, now: float, *, reason: str = "", headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        session = self._session
+        session.context.layer.respond(
+            self.transaction,
+            make_response(
+                self.request,
+                status,
+                reason,
+                to_tag=session.local_tag,
+                contact=session.identity.contact(self.transaction.flow) if status < 300 else "",
+                headers=headers,
+                server=session.context.user_agent,
+            ),
+            now,
+        )

@@ -1,0 +1,442 @@
+"""One call: the INVITE usage of a dialog from set-up to BYE (RFC 3261 §12-15).
+
+The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
+:class:`Reoffer`, transfers are :class:`ReferUsage`.
+
+Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions; an INVITE that requires them
+gets 420.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from sipcore.errors import CallTimeout, MediaNotAcceptable
+from sipcore.events import EndCause, Party
+from sipcore.protocol.builder import make_response
+from sipcore.protocol.dialog import Dialog, DialogId
+from sipcore.protocol.invite_client import CallerSetup
+from sipcore.protocol.invite_server import CalleeSetup
+from sipcore.protocol.pending_answer import PendingAnswer
+from sipcore.protocol.refer_usage import ReferUsage
+from sipcore.protocol.reoffer import Reoffer
+from sipcore.protocol.session_context import ALLOW, SUPPORTED_EXTENSIONS
+from sipcore.protocol.session_events import SessionEnded, SessionEstablished
+from sipcore.protocol.uac import RequestPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sipcore.protocol.digest import DigestClient
+    from sipcore.protocol.flows import Flow
+    from sipcore.protocol.offer_answer import NegotiatedMedia, OfferAnswer
+    from sipcore.protocol.session_context import SessionContext
+    from sipcore.protocol.session_events import SessionEvent
+    from sipcore.protocol.transaction import ServerTransaction
+    from sipcore.protocol.uac import UacFailure, UacHandler, UacRequest
+    from sipcore.protocol.wire import Message, Request, Response
+
+__all__ = ["InviteSession", "LocalIdentity", "SessionState"]
+
+log = logging.getLogger(__name__)
+
+LINGER = 32.0
+"""How long an ended session with an open REFER subscription still takes its NOTIFYs (RFC 5057 §4.2), seconds."""
+
+
+class SessionState(Enum):
+    """Where a session stands."""
+
+    SETTING_UP = "setting up"
+    """INVITE sent or received, no final response yet."""
+    CONNECTED = "connected"
+    ENDING = "ending"
+    """Our BYE waits for its answer, or for the ACK that must come before it."""
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalIdentity:
+    """How this side presents itself in a session."""
+
+    address: str
+    """From/To value without tag: ``"Alice" <sip:alice@example.com>``."""
+    contact: Callable[[Flow], str]
+    digest: DigestClient | None = field(default=None, repr=False)
+
+
+class InviteSession:
+    """State machine of one call. Pure: every method takes ``now`` and speaks through its context."""
+
+    def __init__(
+        self, context: SessionContext, identity: LocalIdentity, *, outgoing: bool, call_id: str, peer: str
+    ) -> None:
+        self.context = context
+        self.identity = identity
+        self.outgoing = outgoing
+        self.call_id = call_id
+        self.peer = peer
+        """The far end's URI, for people."""
+        self.local_tag = context.ids.tag()
+        self.state = SessionState.SETTING_UP
+        self.dialog: Dialog | None = None
+        self.flow: Flow | None = None
+        self.offer_answer: OfferAnswer | None = None
+        self.caller: CallerSetup | None = None
+        self.callee: CalleeSetup | None = None
+        self.reoffer = Reoffer(self)
+        self.refers = ReferUsage(self)
+        self.pending_answer: PendingAnswer | None = None
+        self._bye_waits_for_ack = False
+        self._deadlines: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<InviteSession {self.call_id} with {self.peer} {self.state.value}>"
+
+    @property
+    def setting_up(self) -> bool:
+        """Neither connected nor given up yet."""
+        return self.state is SessionState.SETTING_UP
+
+    # -- set-up ----------------------------------------------------------------------------------------------------
+
+    def as_caller(self) -> CallerSetup:
+        """Makes this the caller's side; the result's ``start`` sends the INVITE."""
+        self.caller = CallerSetup(self)
+        return self.caller
+
+    def as_callee(self, transaction: ServerTransaction) -> None:
+        """Makes this the callee's side of the INVITE in ``transaction``.
+
+        Raises:
+            ValueError: the INVITE has no usable Contact.
+        """
+        dialog = Dialog.from_request(transaction.request, self.local_tag, transaction.flow.transport)
+        self.flow = transaction.flow
+        self._adopt(dialog)
+        self.callee = CalleeSetup(self, transaction, dialog)
+
+    def establish(self, dialog: Dialog, media: NegotiatedMedia | None, message: Message, now: float) -> None:
+        """2xx received and acknowledged, or sent. ``media`` is None where the ACK will bring the answer."""
+        self.cancel_deadline("ring")
+        self._enter(SessionState.CONNECTED)
+        self._adopt(dialog)
+        dialog.confirmed = True
+        if media is not None:
+            self.emit(SessionEstablished(media, tuple(message.headers.items())))
+
+    def _adopt(self, dialog: Dialog) -> None:
+        self.dialog = dialog
+        self.context.add_dialog(dialog.id, self)
+
+    # -- the shell's wishes ----------------------------------------------------------------------------------------
+
+    def hang_up(self, now: float, *, code: int = 603, reason: str = "") -> None:
+        """Ends the session from any state: CANCEL, a final refusal (``code``), or BYE. Idempotent."""
+        match self.state:
+            case SessionState.SETTING_UP if self.caller is not None:
+                self.caller.cancel(now)
+            case SessionState.SETTING_UP if self.callee is not None:
+                self.callee.reject(code, reason, now)
+            case SessionState.CONNECTED:
+                self._enter(SessionState.ENDING)
+                if self.pending_answer is not None and not self.outgoing:
+                    # §15: the callee must not send BYE before the ACK for its 2xx, or its time-out, has come.
+                    self._bye_waits_for_ack = True
+                else:
+                    self._send_bye(now)
+            case _:
+                pass
+
+    def _send_bye(self, now: float) -> None:
+        self.request("BYE", _Bye(self), now)
+
+    def request(
+        self,
+        method: str,
+        handler: UacHandler,
+        now: float,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        content_type: str = "",
+        contact: bool = False,
+    ) -> UacRequest:
+        """Sends a request inside the dialog, with this side's credentials if challenged."""
+        assert self.dialog is not None
+        return self._request_on(
+            self.dialog,
+            self.flow,
+            method,
+            handler,
+            now,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+            contact=contact,
+        )
+
+    def _request_on(
+        self,
+        dialog: Dialog,
+        flow: Flow | None,
+        method: str,
+        handler: UacHandler,
+        now: float,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        content_type: str = "",
+        contact: bool = False,
+    ) -> UacRequest:
+        uri, routes = dialog.request_line_and_routes()
+        return self.context.uac.send(
+            RequestPlan(
+                method=method,
+                uri=uri,
+                from_=dialog.local,
+                to=dialog.remote,
+                call_id=dialog.id.call_id,
+                next_cseq=dialog.next_cseq,
+                target=dialog.next_hop,
+                routes=routes,
+                contact=self.identity.contact if contact else None,
+                headers=headers,
+                body=body,
+                content_type=content_type,
+                digest=self.identity.digest,
+                flow=flow,
+            ),
+            handler,
+            now,
+        )
+
+    def send_bye_on(self, dialog: Dialog, flow: Flow, now: float) -> None:
+        """Hangs up a dialog that is not, or not any more, this session's."""
+        self._request_on(dialog, flow, "BYE", _Unheard(), now)
+
+    # -- from the stack --------------------------------------------------------------------------------------------
+
+    def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """A request inside the dialog, other than ACK and CANCEL (§12.2.2)."""
+        dialog = self.dialog
+        assert dialog is not None
+        if not dialog.accepts_cseq(request):
+            self.respond(transaction, 500, now)
+            return
+        if self.state is SessionState.ENDED and request.method != "NOTIFY":
+            self.respond(transaction, 481, now)
+            return
+        match request.method:
+            case "BYE":
+                self._on_bye(transaction, request, now)
+            case "INVITE":
+                self.reoffer.on_invite(transaction, request, now)
+            case "UPDATE":
+                self.reoffer.on_update(transaction, request, now)
+            case "REFER":
+                self.refers.on_refer(transaction, request, now)
+            case "NOTIFY":
+                self.refers.on_notify(transaction, request, now)
+            case "OPTIONS":
+                self.respond(transaction, 200, now, headers=(("Accept", "application/sdp, message/sipfrag"),))
+            case _:
+                self.respond(transaction, 405, now)
+
+    def _on_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """§15.1.2; a BYE that crosses ours is answered alike."""
+        self.respond(transaction, 200, now)
+        self.reoffer.terminate(now)
+        if self.setting_up and self.callee is not None:
+            self.callee.cancelled(now, "BYE")
+            return
+        reason = request.headers.get("Reason")
+        sentence = f"Hung up by {self.peer}" + (f" ({reason})" if reason else "")
+        self.end(SessionEnded(EndCause.HANGUP, Party.REMOTE, 0, sentence, None), now)
+
+    def on_cancel(self, transaction: ServerTransaction, now: float) -> None:
+        """CANCEL of an INVITE of this session: the first one, or a re-INVITE still unanswered."""
+        if self.callee is not None and self.callee.request is transaction.request:
+            self.callee.cancelled(now, "CANCEL")
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """The ACK of a 2xx of ours. One with another number is a stray and changes nothing."""
+        pending = self.pending_answer
+        if pending is None or request.cseq.number != pending.cseq:
+            return
+        self.pending_answer = None
+        self.cancel_deadline("answer")
+        if pending.offered:
+            self._take_late_answer(request, now)
+        if self._bye_waits_for_ack:
+            self._bye_waits_for_ack = False
+            self._send_bye(now)
+
+    def _take_late_answer(self, ack: Request, now: float) -> None:
+        """The ACK answers the offer in our 2xx (§13.2.1); one that cannot be used ends the call."""
+        assert self.offer_answer is not None
+        if self.state is not SessionState.CONNECTED:
+            return
+        first = self.offer_answer.current is None
+        try:
+            media = self.offer_answer.accept_answer(ack.body)
+        except MediaNotAcceptable as error:
+            sentence = f"No media agreed on with {self.peer}: {error}"
+            self._send_bye(now)
+            self.end(
+                SessionEnded(EndCause.MEDIA, Party.LOCAL, 488, sentence, MediaNotAcceptable(sentence, code=488)), now
+            )
+            return
+        if first and self.callee is not None:
+            self.emit(SessionEstablished(media, tuple(self.callee.request.headers.items())))
+        else:
+            self.reoffer.changed(media)
+
+    def on_deadline(self, name: str, now: float) -> None:
+        """A deadline set by :meth:`set_deadline` is due."""
+        self._deadlines.discard(name)
+        match name:
+            case "ring" if self.caller is not None and self.setting_up:
+                self.caller.ring_out(now)
+            case "progress" if self.callee is not None:
+                self.callee.on_progress_deadline(now)
+            case "answer":
+                self._on_answer_deadline(now)
+            case "reoffer":
+                self.reoffer.on_deadline(now)
+            case "linger":
+                self._forget_dialog()
+            case _:
+                pass
+
+    def _on_answer_deadline(self, now: float) -> None:
+        """Sends a 2xx of ours once more, or gives it up (§13.3.1.4)."""
+        pending = self.pending_answer
+        if pending is None:
+            return
+        if now >= pending.gives_up_at:
+            self.pending_answer = None
+            self._bye_waits_for_ack = False
+            self._send_bye(now)
+            sentence = f"No ACK from {self.peer}"
+            self.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, CallTimeout(sentence, code=408)), now)
+            return
+        self.context.layer.respond(pending.transaction, pending.response, now)
+        self.set_deadline("answer", pending.next_retransmission(now, self.context.timers))
+
+    # -- shared by the parts ---------------------------------------------------------------------------------------
+
+    def send_2xx(self, transaction: ServerTransaction, response: Response, now: float, *, offered: bool) -> None:
+        """Sends a 2xx to an INVITE and keeps sending it until its ACK arrives."""
+        self.context.layer.respond(transaction, response, now)
+        pending = PendingAnswer.sent(transaction, response, now, self.context.timers, offered=offered)
+        self.pending_answer = pending
+        self.set_deadline("answer", pending.next_retransmission(now, self.context.timers))
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        now: float,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        contact: bool = False,
+    ) -> None:
+        """Answers a request of the dialog without a body."""
+        if status in (200, 405):
+            headers = (*headers, ("Allow", ", ".join(ALLOW)))
+        if status == 420:
+            headers = (*headers, ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
+        self.context.layer.respond(
+            transaction,
+            make_response(
+                transaction.request,
+                status,
+                contact=self.identity.contact(transaction.flow) if contact else "",
+                headers=headers,
+                server=self.context.user_agent,
+            ),
+            now,
+        )
+
+    def emit(self, event: SessionEvent) -> None:
+        """Tells the shell."""
+        self.context.emit(self, event)
+
+    def set_deadline(self, name: str, when: float) -> None:
+        """Asks for :meth:`on_deadline`; one of the same name is replaced."""
+        self._deadlines.add(name)
+        self.context.deadlines.set((self, name), when)
+
+    def cancel_deadline(self, name: str) -> None:
+        """Forgets a deadline; unknown names are fine."""
+        if name in self._deadlines:
+            self._deadlines.discard(name)
+            self.context.deadlines.cancel((self, name))
+
+    def end(self, event: SessionEnded, now: float) -> None:
+        """The session is over; only the first call counts."""
+        if self.state is SessionState.ENDED:
+            return
+        self._enter(SessionState.ENDED)
+        for name in tuple(self._deadlines):
+            self.cancel_deadline(name)
+        self.pending_answer = None
+        self.emit(event)
+        if self.refers.waiting:
+            self.set_deadline("linger", now + LINGER)
+        else:
+            self._forget_dialog()
+
+    def refers_settled(self) -> None:
+        """The last open subscription is finished; an ended session needs its dialog no more."""
+        if self.state is SessionState.ENDED:
+            self.cancel_deadline("linger")
+            self._forget_dialog()
+
+    def _forget_dialog(self) -> None:
+        if self.dialog is not None:
+            self.context.remove_dialog(self.dialog.id)
+
+    def dialog_id(self) -> DialogId | None:
+        """The dialog's id, where there is a dialog."""
+        return self.dialog.id if self.dialog is not None else None
+
+    def _enter(self, state: SessionState) -> None:
+        log.debug("call %s: %s -> %s", self.call_id, self.state.value, state.value)
+        self.state = state
+
+
+class _Bye:
+    """Waits for the answer to our BYE; whatever it is, the session is over (§15.1.1)."""
+
+    def __init__(self, session: InviteSession) -> None:
+        self._session = session
+
+    def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
+        """Nothing to do: non-INVITE transactions need no provisional."""
+
+    def on_final(self, request: UacRequest, response: Response, now: float) -> None:
+        """200, 481 and 408 alike mean that the dialog is gone."""
+        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, "Hung up by this side", None), now)
+
+    def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
+        """The far end is not there any more, and so is the call."""
+        sentence = f"Hung up by this side; {failure.detail}"
+        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, 0, sentence, None), now)
+
+
+class _Unheard:
+    """Hears nothing: for requests whose outcome changes nothing."""
+
+    def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
+        """Not needed."""
+
+    def on_final(self, request: UacRequest, response: Response, now: float) -> None:
+        """Not needed."""
+
+    def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
+        """Not needed."""

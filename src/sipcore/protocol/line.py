@@ -1,0 +1,63 @@
+"""One account inside the stack: how it names itself, where its requests go, and its registration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
+from sipcore.protocol.digest import Credentials, DigestClient
+from sipcore.protocol.invite_session import LocalIdentity
+from sipcore.protocol.routing import target_of
+from sipcore.protocol.values import NameAddr
+
+if TYPE_CHECKING:
+    from sipcore.config import Account
+    from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.ids import Ids
+    from sipcore.protocol.registrar_client import RegistrarClient
+    from sipcore.protocol.values import Uri
+
+__all__ = ["Line"]
+
+
+class Line:
+    """An account as the stack uses it. ``token`` marks its Contact, so that calls find it among namesakes."""
+
+    def __init__(self, account: Account, ids: Ids) -> None:
+        self.account = account
+        self.address = parse_account(account.address)
+        self.token = ids.tag()
+        self.digest = DigestClient(
+            Credentials(account.auth_username or self.address.user, account.password), ids
+        )
+        self.identity = LocalIdentity(
+            address=str(NameAddr(self.address.aor, account.display_name)),
+            contact=self.contact,
+            digest=self.digest,
+        )
+        self.registrar: RegistrarClient | None = None
+        proxy = parse_outbound_proxy(account.outbound_proxy) if account.outbound_proxy else None
+        self._proxy = proxy
+        self.routes = (f"<{proxy}>",) if proxy is not None else ()
+        """Pre-loaded Route of every request that opens a dialog (RFC 3261 §8.1.2)."""
+
+    def __repr__(self) -> str:
+        return f"<Line {self.address.aor}>"
+
+    def contact(self, flow: Flow) -> str:
+        """Contact value for requests and responses on ``flow`` (RFC 3261 §8.1.1.8)."""
+        host, port = flow.advertised
+        where = f"[{host}]" if ":" in host else host
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<sip:{self.address.aor.user}@{where}:{port}{transport};line={self.token}>"
+
+    def target(self, uri: Uri) -> Target:
+        """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.
+
+        A URI at the account's own host and port that names no transport takes the account's.
+        """
+        if self._proxy is not None:
+            return target_of(self._proxy)
+        home = self.address.registrar
+        at_home = uri.host == home.host and uri.port == home.port
+        return target_of(uri, transport=self.address.transport if at_home else None)

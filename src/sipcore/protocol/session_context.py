@@ -1,0 +1,105 @@
+"""What an INVITE session needs of the stack around it, and what both sides of a call set-up share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from sipcore.errors import AuthenticationFailed, CallCancelled, CallRejected, CallTimeout, MediaNotAcceptable
+from sipcore.errors import ServerUnreachable
+from sipcore.events import EndCause, Party
+from sipcore.protocol.builder import reason_phrase
+from sipcore.protocol.session_events import SessionEnded
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Hashable, Sequence
+
+    from sipcore.config import Timers
+    from sipcore.protocol.deadlines import Deadlines
+    from sipcore.protocol.dialog import DialogId
+    from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.ids import Ids
+    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.session_events import SessionEvent
+    from sipcore.protocol.transaction_layer import TransactionLayer
+    from sipcore.protocol.uac import UacCore, UacFailure
+    from sipcore.protocol.wire import Response
+
+__all__ = ["ALLOW", "SDP", "SUPPORTED_EXTENSIONS", "SessionContext", "ended_by_failure", "ended_by_response"]
+
+SDP = "application/sdp"
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY")
+"""Methods a dialog of ours takes (RFC 3261 §20.5)."""
+SUPPORTED_EXTENSIONS: tuple[str, ...] = ()
+"""Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
+
+
+class SessionContext(Protocol):
+    """The stack, as its sessions see it."""
+
+    uac: UacCore
+    layer: TransactionLayer
+    deadlines: Deadlines[Hashable]
+    ids: Ids
+    rng: random.Random
+    timers: Timers
+    user_agent: str
+    codecs: Sequence[str]
+
+    def emit(self, session: InviteSession, event: SessionEvent) -> None:
+        """Queues an event for the shell."""
+
+    def add_dialog(self, dialog_id: DialogId, session: InviteSession) -> None:
+        """Requests of this dialog go to ``session`` from now on."""
+
+    def remove_dialog(self, dialog_id: DialogId) -> None:
+        """Requests of this dialog get 481 from now on."""
+
+    def want_flow(
+        self,
+        target: Target,
+        prefer: Flow | None,
+        ready: Callable[[Flow, float], None],
+        failed: Callable[[str, float], None],
+    ) -> None:
+        """See :class:`sipcore.protocol.uac.FlowWaiter`."""
+
+
+def ended_by_response(response: Response, peer: str, *, cancelled: bool) -> SessionEnded:
+    """The end of an outgoing call whose INVITE was answered with 300-699 (RFC 3261 §13.2.2.2-3)."""
+    code = response.status
+    sentence = f"{code} {response.reason or reason_phrase(code)} from {peer}"
+    if cancelled and code == 487:
+        error = CallCancelled("Cancelled before the answer", code=code)
+        return SessionEnded(EndCause.CANCELLED, Party.LOCAL, code, str(error), error)
+    match code:
+        case 401 | 407:
+            return SessionEnded(
+                EndCause.AUTHENTICATION, Party.REMOTE, code, sentence, AuthenticationFailed(sentence, code=code)
+            )
+        case 408:
+            return SessionEnded(EndCause.TIMEOUT, Party.REMOTE, code, sentence, CallTimeout(sentence, code=code))
+        case 487:
+            return SessionEnded(EndCause.CANCELLED, Party.REMOTE, code, sentence, CallCancelled(sentence, code=code))
+        case 488 | 606:
+            return SessionEnded(EndCause.MEDIA, Party.REMOTE, code, sentence, MediaNotAcceptable(sentence, code=code))
+        case _:
+            return SessionEnded(EndCause.REJECTED, Party.REMOTE, code, sentence, CallRejected(sentence, code=code))
+
+
+def ended_by_failure(failure: UacFailure) -> SessionEnded:
+    """The end of an outgoing call whose INVITE got no final response.
+
+    RFC 3261 §8.1.3.1: a timeout is treated as 408, a transport error as 503.
+    """
+    match failure.kind:
+        case "timeout":
+            return SessionEnded(
+                EndCause.TIMEOUT, Party.NETWORK, 408, failure.detail, CallTimeout(failure.detail, code=408)
+            )
+        case "cancelled":
+            return SessionEnded(EndCause.CANCELLED, Party.LOCAL, 0, failure.detail, CallCancelled(failure.detail))
+        case _:
+            return SessionEnded(
+                EndCause.UNREACHABLE, Party.NETWORK, 503, failure.detail, ServerUnreachable(failure.detail, code=503)
+            )

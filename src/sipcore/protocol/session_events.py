@@ -1,0 +1,105 @@
+"""What an INVITE session tells the shell: frozen, in order, drained from the stack after each input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sipcore.errors import SipError
+    from sipcore.events import EndCause, Party
+    from sipcore.protocol.offer_answer import NegotiatedMedia
+    from sipcore.protocol.refer import IncomingRefer, OutgoingRefer, Sipfrag
+
+__all__ = [
+    "SessionEnded",
+    "SessionEstablished",
+    "SessionEvent",
+    "SessionMediaChanged",
+    "SessionProvisional",
+    "SessionReferAnswered",
+    "SessionReferFailed",
+    "SessionReferNotified",
+    "SessionReferReceived",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionProvisional:
+    """A response of 101-199 to our INVITE; ``media`` where it carried a usable answer (early media)."""
+
+    code: int
+    reason: str
+    media: NegotiatedMedia | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEstablished:
+    """2xx and, where this side offered in the 2xx, the ACK with the answer: media may flow."""
+
+    media: NegotiatedMedia
+    headers: tuple[tuple[str, str], ...]
+    """Header fields of the far end's INVITE or 2xx, as received."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMediaChanged:
+    """A later offer/answer exchange, of either side, has changed the media."""
+
+    media: NegotiatedMedia
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The last event of a session."""
+
+    cause: EndCause
+    by: Party
+    code: int
+    description: str
+    error: SipError | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReferReceived:
+    """The peer asks us to call somebody; must be accepted or refused at once."""
+
+    refer: IncomingRefer
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReferAnswered:
+    """The peer gave the final answer to our REFER."""
+
+    refer: OutgoingRefer
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReferNotified:
+    """A NOTIFY about our REFER; ``fragment`` is None where its body was no status line."""
+
+    refer: OutgoingRefer
+    fragment: Sipfrag | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReferFailed:
+    """Our REFER got no final answer."""
+
+    refer: OutgoingRefer
+    detail: str
+    timeout: bool
+
+
+SessionEvent = (
+    SessionProvisional
+    | SessionEstablished
+    | SessionMediaChanged
+    | SessionEnded
+    | SessionReferReceived
+    | SessionReferAnswered
+    | SessionReferNotified
+    | SessionReferFailed
+)

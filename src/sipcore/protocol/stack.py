@@ -1,0 +1,381 @@
+"""The user agent core: composes transactions, dialogs, sessions and registrations into one pure object.
+
+Time and bytes go in (:meth:`Stack.receive`, :meth:`Stack.handle_timer`), bytes, one deadline and events come out
+(:meth:`Stack.transmits`, :meth:`Stack.next_deadline`, :meth:`Stack.events`). No socket, no clock, no task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from sipcore.protocol.builder import make_response
+from sipcore.protocol.deadlines import Deadlines
+from sipcore.protocol.dialog import DialogId
+from sipcore.protocol.ids import Ids
+from sipcore.protocol.invite_session import InviteSession
+from sipcore.protocol.line import Line
+from sipcore.protocol.registrar_client import RegistrarClient
+from sipcore.protocol.session_context import ALLOW, SDP, SUPPORTED_EXTENSIONS
+from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
+from sipcore.protocol.transaction_layer import TransactionLayer
+from sipcore.protocol.uac import Uac
+from sipcore.protocol.wire import MalformedMessage, Request, parse_message, serialize
+
+if TYPE_CHECKING:
+    import random
+
+    from sipcore.config import Account, UserAgentConfig
+    from sipcore.events import RegistrationEvent
+    from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.transaction import ServerTransaction
+    from sipcore.protocol.values import Uri
+    from sipcore.protocol.wire import Response
+
+__all__ = [
+    "FlowWanted",
+    "RegistrationOccurred",
+    "RequestHandler",
+    "SessionIncoming",
+    "SessionOccurred",
+    "Stack",
+    "StackEvent",
+]
+
+log = logging.getLogger(__name__)
+
+RequestHandler = Callable[[Request, "ServerTransaction", float], "Response | None"]
+"""Answers an out-of-dialog request: returns the final response, or None to answer it later."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowWanted:
+    """The shell shall find a flow to ``target`` and say :meth:`Stack.flow_ready` or :meth:`Stack.flow_failed`."""
+
+    id: int
+    target: Target
+    prefer: Flow | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionIncoming:
+    """An INVITE for ``line`` arrived; the shell shall ring or refuse ``session``."""
+
+    session: InviteSession
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOccurred:
+    """Something happened in a session."""
+
+    session: InviteSession
+    event: SessionEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationOccurred:
+    """Something happened to a line's registration."""
+
+    line: Line
+    event: RegistrationEvent
+
+
+StackEvent = FlowWanted | SessionIncoming | SessionOccurred | RegistrationOccurred
+
+
+class _DeadlineOwner(Protocol):
+    """Sessions and registrations: keys of the deadline heap are ``(owner, name)``."""
+
+    def on_deadline(self, name: str, now: float) -> None:
+        """The deadline ``name`` is due."""
+
+
+class Stack:
+    """One user agent. See the module's docstring for its five doors."""
+
+    def __init__(self, config: UserAgentConfig, *, rng: random.Random, user_agent: str) -> None:
+        self.config = config
+        self.rng = rng
+        self.user_agent = user_agent
+        self.timers = config.timers
+        self.codecs: Sequence[str] = config.codecs
+        self.ids = Ids(rng)
+        self.deadlines: Deadlines[Hashable] = Deadlines()
+        self.layer = TransactionLayer(user=self, transmit=self._transmit, timers=config.timers, ids=self.ids)
+        self.uac = Uac(layer=self.layer, flows=self, user_agent=user_agent)
+        self.lines: dict[str, Line] = {}
+        """By token."""
+        self.request_handlers: dict[str, RequestHandler] = {}
+        """By method; asked for requests outside a dialog before the stack's own answer."""
+        self._dialogs: dict[DialogId, InviteSession] = {}
+        self._unanswered: dict[ServerTransaction, InviteSession] = {}
+        self._flow_waiters: dict[int, tuple[Callable[[Flow, float], None], Callable[[str, float], None]]] = {}
+        self._flow_number = 0
+        self._transmits: list[tuple[Flow, bytes]] = []
+        self._events: list[StackEvent] = []
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """One whole message. What cannot be parsed is answered where RFC 3261 §8.2 or §16.3 names a code, else dropped."""
+        try:
+            message = parse_message(data)
+        except MalformedMessage as error:
+            if error.request is not None and error.request.method != "ACK":
+                self._answer_stateless(error.request, error.status, flow)
+            else:
+                log.debug("dropped a malformed message from %s:%s: %s", *flow.remote, error)
+            return
+        self.layer.receive(message, flow, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Everything that is due at ``now``."""
+        self.layer.handle_timer(now)
+        for key in self.deadlines.pop_due(now):
+            owner, name = cast("tuple[_DeadlineOwner, str]", key)
+            owner.on_deadline(name, now)
+
+    def flow_ready(self, request_id: int, flow: Flow, now: float) -> None:
+        """Answers :class:`FlowWanted`."""
+        ready, _ = self._flow_waiters.pop(request_id)
+        ready(flow, now)
+
+    def flow_failed(self, request_id: int, detail: str, now: float) -> None:
+        """Answers :class:`FlowWanted`: nothing leads to the target."""
+        _, failed = self._flow_waiters.pop(request_id)
+        failed(detail, now)
+
+    def flow_closed(self, flow: Flow, detail: str, now: float) -> None:
+        """A connection died, or ICMP says that nobody listens: what waits on it fails now (RFC 3261 §18.4)."""
+        log.debug("flow to %s:%s closed: %s", *flow.remote, detail)
+        self.layer.transport_failed(flow, now)
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def transmits(self) -> list[tuple[Flow, bytes]]:
+        """Messages to send, in order; drained."""
+        drained, self._transmits = self._transmits, []
+        return drained
+
+    def events(self) -> list[StackEvent]:
+        """What happened, in order; drained."""
+        drained, self._events = self._events, []
+        return drained
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`handle_timer` wants to be called next."""
+        due = [when for when in (self.layer.next_deadline(), self.deadlines.next()) if when is not None]
+        return min(due, default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way: no transaction, no dialog, no waiting flow, no deadline."""
+        return not (
+            self.layer.active_count or self._dialogs or self._flow_waiters or self.deadlines.next() is not None
+        )
+
+    # -- the shell's wishes ----------------------------------------------------------------------------------------
+
+    def add_line(self, account: Account) -> Line:
+        """Takes calls for an account from now on."""
+        line = Line(account, self.ids)
+        self.lines[line.token] = line
+        return line
+
+    def remove_line(self, line: Line) -> None:
+        """Calls for the line get 404 from now on; its sessions go on."""
+        self.lines.pop(line.token, None)
+
+    def register(self, line: Line, now: float) -> None:
+        """Starts keeping the line registered; its fate comes as :class:`RegistrationOccurred`."""
+        line.registrar = RegistrarClient(
+            line=line,
+            uac=self.uac,
+            ids=self.ids,
+            rng=self.rng,
+            deadlines=self.deadlines,
+            on_event=lambda event, at: self._events.append(RegistrationOccurred(line, event)),
+        )
+        line.registrar.start(now)
+
+    def invite(
+        self,
+        line: Line,
+        uri: Uri,
+        *,
+        headers: tuple[tuple[str, str], ...],
+        media_port: int,
+        ring_timeout: float,
+        now: float,
+    ) -> InviteSession:
+        """Places a call (RFC 3261 §13.2.1)."""
+        session = InviteSession(
+            self, line.identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri)
+        )
+        session.as_caller().start(
+            uri=uri,
+            target=line.target(uri),
+            routes=line.routes,
+            headers=headers,
+            media_port=media_port,
+            ring_timeout=ring_timeout,
+            now=now,
+        )
+        return session
+
+    # -- SessionContext, FlowWaiter --------------------------------------------------------------------------------
+
+    def emit(self, session: InviteSession, event: SessionEvent) -> None:
+        """See :class:`~sipcore.protocol.session_context.SessionContext`."""
+        if isinstance(event, (SessionEstablished, SessionEnded)) and session.callee is not None:
+            self._unanswered.pop(session.callee.transaction, None)
+        self._events.append(SessionOccurred(session, event))
+
+    def add_dialog(self, dialog_id: DialogId, session: InviteSession) -> None:
+        """See :class:`~sipcore.protocol.session_context.SessionContext`."""
+        self._dialogs[dialog_id] = session
+
+    def remove_dialog(self, dialog_id: DialogId) -> None:
+        """See :class:`~sipcore.protocol.session_context.SessionContext`."""
+        self._dialogs.pop(dialog_id, None)
+
+    def want_flow(
+        self,
+        target: Target,
+        prefer: Flow | None,
+        ready: Callable[[Flow, float], None],
+        failed: Callable[[str, float], None],
+    ) -> None:
+        """See :class:`~sipcore.protocol.uac.FlowWaiter`."""
+        self._flow_number += 1
+        self._flow_waiters[self._flow_number] = (ready, failed)
+        self._events.append(FlowWanted(self._flow_number, target, prefer))
+
+    def _transmit(self, flow: Flow, data: bytes) -> None:
+        self._transmits.append((flow, data))
+
+    # -- TransactionUser -------------------------------------------------------------------------------------------
+
+    def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """A new request (RFC 3261 §8.2, §12.2.2)."""
+        if request.to_tag:
+            session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
+            if session is None:
+                self._respond(transaction, 481, now)
+            elif self._requires_too_much(transaction, request, now):
+                return
+            else:
+                session.on_request(transaction, request, now)
+            return
+        handler = self.request_handlers.get(request.method)
+        if handler is not None:
+            response = handler(request, transaction, now)
+            if response is not None:
+                self.layer.respond(transaction, response, now)
+            return
+        match request.method:
+            case "INVITE":
+                self._on_invite(transaction, request, now)
+            case "OPTIONS":
+                self._respond(
+                    transaction, 200, now, headers=(("Accept", SDP), ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
+                )
+            case "BYE" | "UPDATE" | "NOTIFY" | "REFER":
+                self._respond(transaction, 481, now)
+            case _:
+                self._respond(transaction, 405, now)
+
+    def _on_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        if request.uri.scheme not in ("sip", "sips", "tel"):
+            self._respond(transaction, 416, now)
+            return
+        if self._requires_too_much(transaction, request, now):
+            return
+        if request.body and request.content_type != SDP:
+            self._respond(transaction, 415, now, headers=(("Accept", SDP),))
+            return
+        line = self._line_for(request)
+        if line is None:
+            self._respond(transaction, 404, now)
+            return
+        if len(self._dialogs) >= self.config.max_calls:
+            self._respond(transaction, 503, now, headers=(("Retry-After", "5"),))
+            return
+        session = InviteSession(
+            self, line.identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri)
+        )
+        try:
+            session.as_callee(transaction)
+        except ValueError:
+            self._respond(transaction, 400, now, reason="Missing Contact")
+            return
+        self._unanswered[transaction] = session
+        self._events.append(SessionIncoming(session, line))
+
+    def _requires_too_much(self, transaction: ServerTransaction, request: Request, now: float) -> bool:
+        """§8.2.2.3: an extension we do not have gets 420."""
+        missing = [option for option in request.list_of("Require") if option not in SUPPORTED_EXTENSIONS]
+        if missing:
+            self._respond(transaction, 420, now, headers=(("Unsupported", ", ".join(missing)),))
+        return bool(missing)
+
+    def _line_for(self, request: Request) -> Line | None:
+        """The line a call is for: by our Contact's mark, else by user, namesakes told apart by the To host."""
+        line = self.lines.get(request.uri.parameters.get("line") or "")
+        if line is not None:
+            return line
+        user = request.uri.user_unescaped
+        namesakes = [line for line in self.lines.values() if line.address.aor.user_unescaped == user]
+        by_host = [line for line in namesakes if line.address.host == request.to.uri.host]
+        return next(iter(by_host or namesakes), None)
+
+    def on_ack(self, request: Request, flow: Flow, now: float) -> None:
+        """The ACK of a 2xx."""
+        session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
+        if session is not None:
+            session.on_ack(request, now)
+
+    def on_cancel(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
+        """CANCEL of an INVITE (§9.2)."""
+        session = self._unanswered.get(transaction)
+        if session is not None:
+            session.on_cancel(transaction, now)
+
+    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
+        """Matches nothing of ours: dropped (§18.1.2; the timer of RFC 6026's Accepted state has run out for a 2xx)."""
+        log.debug("dropped a stray %s from %s:%s", response.status, *flow.remote)
+
+    def on_server_timeout(self, transaction: ServerTransaction, now: float) -> None:
+        """Timer H: no ACK for a failure response; its session has ended already."""
+        log.debug("no ACK for the %s to %s", transaction.last_status, transaction.request.call_id)
+
+    def _respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        now: float,
+        *,
+        reason: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        if status in (200, 405):
+            headers = (*headers, ("Allow", ", ".join(ALLOW)))
+        to_tag = "" if transaction.request.to_tag else self.ids.tag()
+        self.layer.respond(
+            transaction,
+            make_response(
+                transaction.request, status, reason, to_tag=to_tag, headers=headers, server=self.user_agent
+            ),
+            now,
+        )
+
+    def _answer_stateless(self, request: Request, status: int, flow: Flow) -> None:
+        """§8.2.7: a malformed request gets one response and leaves nothing behind."""
+        try:
+            response = make_response(request, status, to_tag=self.ids.tag(), server=self.user_agent)
+            self._transmit(flow, serialize(response))
+        except ValueError:
+            log.debug("a malformed request from %s:%s cannot even be refused", *flow.remote)

@@ -1,0 +1,228 @@
+"""One request of a user agent client, from "find a flow" to its final response (RFC 3261 §8.1, §22.2).
+
+What asks for a request writes a :class:`RequestPlan` and is told of its responses as a :class:`UacHandler`. Between the two
+:class:`Uac` waits for a flow, numbers and builds the request, and answers 401 and 407 by sending it once more with
+credentials (new CSeq and branch, same Call-ID, From and To), so that nobody above sees a challenge that could be met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sipcore.protocol.builder import make_request
+from sipcore.protocol.transaction import TransactionFailure
+
+if TYPE_CHECKING:
+    from sipcore.protocol.digest import DigestClient
+    from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.transaction import ClientTransaction
+    from sipcore.protocol.transaction_layer import TransactionLayer
+    from sipcore.protocol.values import Uri
+    from sipcore.protocol.wire import Request, Response
+
+__all__ = ["FlowWaiter", "RequestPlan", "Uac", "UacCore", "UacFailure", "UacHandler", "UacRequest"]
+
+MAX_CHALLENGES = 5
+"""A request is sent at most this many times more for 401/407; a proxy chain needs one each."""
+
+
+@dataclass(frozen=True, slots=True)
+class UacFailure:
+    """A request that ended without a final response."""
+
+    kind: Literal["timeout", "transport", "resolve", "cancelled"]
+    detail: str
+    """One sentence, without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPlan:
+    """All that is needed to build a request once its flow is known."""
+
+    method: str
+    uri: Uri
+    from_: str
+    to: str
+    call_id: str
+    next_cseq: Callable[[], int]
+    """Called once per transmission as a new transaction, at the moment of sending, so that CSeq order is wire order."""
+    target: Target
+    routes: tuple[str, ...] = ()
+    contact: Callable[[Flow], str] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | Callable[[Flow], bytes] = b""
+    content_type: str = ""
+    digest: DigestClient | None = field(default=None, repr=False)
+    flow: Flow | None = None
+    """Preferred while it is open; else ``target`` is resolved."""
+
+
+class UacHandler(Protocol):
+    """Told of the responses to one request."""
+
+    def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
+        """A 1xx, 100 included."""
+
+    def on_final(self, request: UacRequest, response: Response, now: float) -> None:
+        """A final response; for INVITE once per copy and fork of a 2xx (RFC 6026 §7.2)."""
+
+    def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
+        """No final response will come."""
+
+
+class UacCore(Protocol):
+    """What sends requests, as the parts of a user agent see it."""
+
+    def send(self, plan: RequestPlan, handler: UacHandler, now: float) -> UacRequest:
+        """Sends now or as soon as a flow is found; the handler is never called before this returns."""
+
+
+class FlowWaiter(Protocol):
+    """Gives flows: :class:`~sipcore.protocol.stack.Stack` turns a wish into an event for the shell."""
+
+    def want_flow(
+        self,
+        target: Target,
+        prefer: Flow | None,
+        ready: Callable[[Flow, float], None],
+        failed: Callable[[str, float], None],
+    ) -> None:
+        """Calls ``ready(flow, now)`` or ``failed(sentence, now)`` later, exactly once."""
+
+
+@dataclass(slots=True, eq=False)
+class UacRequest:
+    """A request on its way. ``cancel`` abandons it at any point (RFC 3261 §9.1 for INVITE)."""
+
+    plan: RequestPlan
+    handler: UacHandler = field(repr=False)
+    _uac: Uac = field(repr=False)
+    request: Request | None = None
+    """As last sent."""
+    flow: Flow | None = None
+    transaction: ClientTransaction | None = field(default=None, repr=False)
+    challenges: int = 0
+    cancelled: bool = False
+    done: bool = False
+
+    def cancel(self, now: float, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Cancels an INVITE, or forgets a request that has not been sent yet. Idempotent."""
+        self._uac.cancel(self, now, headers)
+
+
+class Uac:
+    """Sends planned requests over a transaction layer."""
+
+    def __init__(self, *, layer: TransactionLayer, flows: FlowWaiter, user_agent: str) -> None:
+        self._layer = layer
+        self._flows = flows
+        self._user_agent = user_agent
+
+    def send(self, plan: RequestPlan, handler: UacHandler, now: float) -> UacRequest:
+        """See :meth:`UacCore.send`."""
+        request = UacRequest(plan, handler, self)
+        self._flows.want_flow(
+            plan.target,
+            plan.flow,
+            lambda flow, at: self._start(request, flow, at),
+            lambda detail, at: self._fail(request, UacFailure("resolve", detail), at),
+        )
+        return request
+
+    def cancel(self, request: UacRequest, now: float, headers: tuple[tuple[str, str], ...]) -> None:
+        """See :meth:`UacRequest.cancel`."""
+        if request.cancelled or request.done:
+            return
+        request.cancelled = True
+        if request.transaction is not None:
+            self._layer.cancel(request.transaction, now, headers=headers)
+        # Not sent yet: _start tells the handler as soon as the flow is known or has failed.
+
+    def _start(self, pending: UacRequest, flow: Flow, now: float) -> None:
+        if pending.cancelled:
+            self._fail(pending, UacFailure("cancelled", "Cancelled before it was sent"), now)
+            return
+        plan = pending.plan
+        body = plan.body if isinstance(plan.body, bytes) else plan.body(flow)
+        request = make_request(
+            plan.method,
+            plan.uri,
+            from_=plan.from_,
+            to=plan.to,
+            call_id=plan.call_id,
+            cseq=plan.next_cseq(),
+            routes=plan.routes,
+            contact=plan.contact(flow) if plan.contact is not None else "",
+            headers=plan.headers,
+            body=body,
+            content_type=plan.content_type if body else "",
+            user_agent=self._user_agent,
+        )
+        if plan.digest is not None:
+            plan.digest.apply(request)
+        self._transmit(pending, request, flow, now)
+
+    def _transmit(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
+        pending.request = request
+        pending.flow = flow
+        pending.transaction = self._layer.send_request(request, flow, _Responses(self, pending), now)
+
+    def respond(self, pending: UacRequest, response: Response, now: float) -> None:
+        """A response arrived in the request's current transaction."""
+        if response.status < 200:
+            pending.handler.on_provisional(pending, response, now)
+            return
+        if self._answers_challenge(pending, response, now):
+            return
+        pending.done = True
+        pending.handler.on_final(pending, response, now)
+
+    def _answers_challenge(self, pending: UacRequest, response: Response, now: float) -> bool:
+        digest, sent, flow = pending.plan.digest, pending.request, pending.flow
+        if response.status not in (401, 407) or digest is None or sent is None or flow is None:
+            return False
+        if pending.cancelled or pending.challenges >= MAX_CHALLENGES:
+            return False
+        again = sent.copy()
+        again.headers.remove("Via")
+        if not digest.answer(again, response):
+            return False
+        pending.challenges += 1
+        again.headers.set("CSeq", f"{pending.plan.next_cseq()} {sent.method}")
+        self._transmit(pending, again, flow, now)
+        return True
+
+    def fail(self, pending: UacRequest, failure: TransactionFailure, now: float) -> None:
+        """The request's current transaction ended without a final response."""
+        match failure:
+            case TransactionFailure.TIMEOUT:
+                self._fail(pending, UacFailure("timeout", f"No answer to {pending.plan.method}"), now)
+            case TransactionFailure.TRANSPORT:
+                where = f"{pending.flow.remote[0]}:{pending.flow.remote[1]}" if pending.flow else "the server"
+                self._fail(pending, UacFailure("transport", f"Sending {pending.plan.method} to {where} failed"), now)
+
+    def _fail(self, pending: UacRequest, failure: UacFailure, now: float) -> None:
+        if pending.done:
+            return
+        pending.done = True
+        pending.handler.on_failure(pending, failure, now)
+
+
+class _Responses:
+    """Joins one client transaction to its request; one that was superseded after a challenge is not heard any more."""
+
+    __slots__ = ("_pending", "_uac")
+
+    def __init__(self, uac: Uac, pending: UacRequest) -> None:
+        self._uac = uac
+        self._pending = pending
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        if self._pending.transaction is transaction:
+            self._uac.respond(self._pending, response, now)
+
+    def on_failure(self, transaction: ClientTransaction, failure: TransactionFailure, now: float) -> None:
+        if self._pending.transaction is transaction:
+            self._uac.fail(self._pending, failure, now)

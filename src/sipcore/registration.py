@@ -1,0 +1,246 @@
+"""An account as an embedder holds it: its registration, and the calls placed and taken with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from sipcore.broadcast import Broadcast
+from sipcore.call import Call
+from sipcore.errors import AccountNotRegistered, CallError, SipError
+from sipcore.events import Registered, RegistrationEvent, RegistrationFailed, Unregistered
+from sipcore.protocol.builder import check_extension_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from sipcore.config import Account
+    from sipcore.protocol.addresses import AccountAddress
+    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.line import Line
+    from sipcore.runtime import Runtime
+
+__all__ = ["Registration"]
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_CALLS = 64
+"""Incoming calls that ring for :meth:`Registration.incoming` and were not fetched yet; more get 486."""
+
+
+class Registration:
+    """One account of a user agent. Made by ``UserAgent.register``, ``add_account`` or ``open_line``."""
+
+    def __init__(self, runtime: Runtime, line: Line) -> None:
+        self._runtime = runtime
+        self._line = line
+        self.last_error: SipError | None = None
+        """Why the newest REGISTER failed; None while all is well."""
+        self.screen: Callable[[Call], int | None] | None = None
+        """Called for each INVITE before it rings; a status code (300-699) refuses the call, None lets it ring."""
+        self._calls: set[Call] = set()
+        self._events: Broadcast[RegistrationEvent] = Broadcast()
+        self._incoming: asyncio.Queue[Call | None] = asyncio.Queue()
+        self._registered = False
+        self._closed = False
+        self._outcome = asyncio.Event()
+        self._gone = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Registration {self._line.address.aor} {'registered' if self.registered else 'not registered'}>"
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> Account:
+        """The account."""
+        return self._line.account
+
+    @property
+    def address(self) -> AccountAddress:
+        """Its parsed address."""
+        return self._line.address
+
+    @property
+    def registered(self) -> bool:
+        """Whether the registrar holds our binding."""
+        return self._registered
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Calls that are not over."""
+        return tuple(self._calls)
+
+    @property
+    def line(self) -> Line:
+        """The account inside the protocol core."""
+        return self._line
+
+    def events(self, *, replay: bool = True) -> AsyncIterator[RegistrationEvent]:
+        """Changes of the registration, from the first one kept if ``replay``; ends when the account is removed."""
+        return self._events.subscribe(replay=replay)
+
+    # -- registering -----------------------------------------------------------------------------------------------
+
+    async def wait_registered(self) -> None:
+        """Waits for the outcome of the registration that is under way, if it is not registered already.
+
+        Raises:
+            AuthenticationFailed, RegistrationRejected, RegistrationTimeout, ServerUnreachable: it failed; the agent goes
+                on trying.
+        """
+        await self._outcome.wait()
+        if not self._registered and self.last_error is not None:
+            raise self.last_error
+
+    async def refresh(self) -> None:
+        """Registers now instead of when it is due, and waits for the outcome; see :meth:`wait_registered`."""
+        registrar = self._line.registrar
+        if registrar is None or self._closed:
+            raise AccountNotRegistered(f"{self._line.address.text} is not registered")
+        self._outcome.clear()
+        self._registered = False
+        registrar.refresh(self._runtime.now())
+        self._runtime.pump()
+        await self.wait_registered()
+
+    async def unregister(self) -> None:
+        """Ends the calls, removes the binding (expires 0) and the account. Returns when the registrar has answered or
+        has not for two seconds; idempotent."""
+        if self._closed:
+            await self._gone.wait()
+            return
+        self._closed = True
+        for call in self.calls:
+            call.hangup_now()
+        registrar = self._line.registrar
+        if registrar is not None:
+            registrar.stop(self._runtime.now())
+            self._runtime.pump()
+            try:
+                await asyncio.wait_for(self._unregistered(), 2.0)
+            except TimeoutError:
+                log.info("no answer to the un-REGISTER of %s", self._line.address.text)
+        await self._runtime.forget_registration(self)
+        self._registered = False
+        self._incoming.put_nowait(None)
+        self._events.close()
+        self._gone.set()
+
+    async def _unregistered(self) -> None:
+        async for event in self._events.subscribe(replay=False):
+            if isinstance(event, Unregistered):
+                return
+
+    def on_event(self, event: RegistrationEvent) -> None:
+        """Told by the user agent: the registration changed."""
+        match event:
+            case Registered():
+                self._registered = True
+                self.last_error = None
+                self._outcome.set()
+            case RegistrationFailed(error, _):
+                self._registered = False
+                self.last_error = error
+                self._outcome.set()
+            case Unregistered():
+                self._registered = False
+        self._events.publish(event)
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def place(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None) -> Call:
+        """Sends an INVITE and returns at once; :meth:`Call.connected` waits for the answer.
+
+        Args:
+            to: a URI, ``user@host[:port]``, or a bare user or number at the account's own domain.
+            headers: extension headers of the INVITE.
+            timeout: seconds it may ring; default the agent's ``ring_timeout``.
+
+        Raises:
+            InvalidAddress, InvalidHeader: nothing was sent.
+            CallError: no RTP port is free.
+        """
+        uri = self._runtime.resolve_callee(to, self, field="callee_id")
+        extra = dict(headers or {})
+        check_extension_headers(extra)
+        if self._closed:
+            raise AccountNotRegistered(f"{self._line.address.text} was removed")
+        media = self._runtime.open_media()
+        session = self._runtime.stack.invite(
+            self._line,
+            uri,
+            headers=tuple(extra.items()),
+            media_port=media.port,
+            ring_timeout=self._runtime.config.ring_timeout if timeout is None else timeout,
+            now=self._runtime.now(),
+        )
+        call = Call(self._runtime, self, session)
+        call.attach(media)
+        self._calls.add(call)
+        self._runtime.adopt(call)
+        self._runtime.pump()
+        return call
+
+    async def call(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None) -> Call:
+        """Places a call and waits for the answer. Cancelling the wait cancels the call.
+
+        Raises:
+            InvalidAddress, InvalidHeader: nothing was sent.
+            CallRejected, CallTimeout, CallCancelled, MediaNotAcceptable, AuthenticationFailed, ServerUnreachable:
+                no call came of it; ``code`` is the SIP status code.
+        """
+        call = self.place(to, headers=headers, timeout=timeout)
+        try:
+            await call.connected()
+        except asyncio.CancelledError:
+            call.hangup_now()
+            raise
+        return call
+
+    async def incoming(self) -> AsyncIterator[Call]:
+        """Calls that ring here, as they arrive, until the account is removed. Each goes to one reader."""
+        while (call := await self._incoming.get()) is not None:
+            if call.ended is None:
+                yield call
+        self._incoming.put_nowait(None)
+
+    def on_incoming(self, session: InviteSession) -> None:
+        """Told by the user agent: an INVITE for this account arrived. Screens it, and lets it ring."""
+        now = self._runtime.now()
+        call = Call(self._runtime, self, session)
+        self._calls.add(call)
+        self._runtime.adopt(call)
+        refusal = self._screened(call)
+        if refusal is None and self._incoming.qsize() >= MAX_WAITING_CALLS:
+            refusal = 486
+        if refusal is not None:
+            session.hang_up(now, code=refusal)
+            return
+        try:
+            media = self._runtime.open_media()
+        except CallError as error:
+            log.warning("refused a call from %s: %s", session.peer, error)
+            session.hang_up(now, code=503)
+            return
+        call.attach(media)
+        assert session.callee is not None
+        if session.callee.ring(media.port, now):
+            call.on_ringing()
+            self._incoming.put_nowait(call)
+
+    def _screened(self, call: Call) -> int | None:
+        if self._closed:
+            return 404
+        if self.screen is None:
+            return None
+        try:
+            return self.screen(call)
+        except Exception:
+            log.exception("screening a call from %s failed; refused", call.remote)
+            return 500
+
+    def on_call_over(self, call: Call) -> None:
+        """Told by the user agent: a call of this account is over."""
+        self._calls.discard(call)

@@ -1,0 +1,235 @@
+"""The user agent: accounts, calls and media of one asyncio program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from rtp.engine import MediaEngine
+from rtp.ports import NoPortAvailable
+from sipcore.config import UserAgentConfig
+from sipcore.errors import CallError, SipError
+from sipcore.events import EndCause, RegistrationFailed
+from sipcore.media import CallMedia
+from sipcore.net.driver import Driver
+from sipcore.protocol.addresses import parse_callee
+from sipcore.protocol.stack import RegistrationOccurred, SessionIncoming, SessionOccurred, Stack
+from sipcore.registration import Registration
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from sipcore.call import Call
+    from sipcore.config import Account
+    from sipcore.net.trace import Trace
+    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.line import Line
+    from sipcore.protocol.stack import RequestHandler, StackEvent
+    from sipcore.protocol.values import Uri
+
+__all__ = ["UserAgent"]
+
+log = logging.getLogger(__name__)
+
+
+class UserAgent:
+    """Accounts and calls on one SIP port. Use as ``async with``, or :meth:`start` and :meth:`close`.
+
+    Args:
+        config: settings; the default listens on a free port of every interface.
+        trace: writes every SIP message to a file.
+        rng: source of tags, branches and jitter; default the system's. Seed one for tests only: tags are secrets.
+    """
+
+    def __init__(
+        self,
+        config: UserAgentConfig | None = None,
+        *,
+        trace: Trace | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config or UserAgentConfig()
+        self._rng = rng or random.SystemRandom()
+        name = self.config.user_agent or f"sipcore/{importlib.metadata.version('sipcore')}"
+        self.stack = Stack(self.config, rng=self._rng, user_agent=name)
+        self._driver = Driver(self.stack, self.config, on_event=self._on_event, trace=trace)
+        self.media = MediaEngine(ports=self.config.rtp_ports)
+        """The RTP engine: statistics of the clock."""
+        self._registrations: dict[Line, Registration] = {}
+        self._calls: dict[InviteSession, Call] = {}
+        self._started = False
+        self._closed = False
+
+    async def __aenter__(self) -> UserAgent:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Binds the SIP port (UDP and TCP) and starts the media clock.
+
+        Raises:
+            OSError: the port is taken, or the address is not this machine's.
+        """
+        await self._driver.start()
+        await self.media.start()
+        self._started = True
+
+    async def close(self, timeout: float = 2.0) -> None:
+        """Hangs up, un-registers, and frees every port and task; takes at most about ``timeout`` seconds."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._started:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout * 0.8):
+                    await asyncio.gather(*(call.hangup(cause=EndCause.SHUTDOWN) for call in self.calls))
+                    await asyncio.gather(*(line.unregister() for line in self.registrations))
+            for call in self.calls:
+                call.hangup_now(cause=EndCause.SHUTDOWN)
+        await self.media.close()
+        await self._driver.close()
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def sip_address(self) -> tuple[str, int]:
+        """Host and port that UDP and TCP listen on."""
+        return self._driver.address
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """Accounts, oldest first."""
+        return tuple(self._registrations.values())
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Calls that are not over."""
+        return tuple(self._calls.values())
+
+    # -- accounts --------------------------------------------------------------------------------------------------
+
+    async def register(self, account: Account) -> Registration:
+        """Registers an account and keeps its binding fresh. A failed first registration leaves nothing behind.
+
+        Raises:
+            AuthenticationFailed: the credentials were refused.
+            RegistrationRejected: the registrar refused; ``code`` is its status code.
+            RegistrationTimeout: it did not answer.
+            ServerUnreachable: it could not be reached.
+        """
+        registration = self.add_account(account)
+        try:
+            await registration.wait_registered()
+        except (SipError, asyncio.CancelledError):
+            await self.drop(registration)
+            raise
+        return registration
+
+    def add_account(self, account: Account) -> Registration:
+        """Like :meth:`register` without waiting: failures are retried with backoff while the account lives."""
+        registration = self.open_line(account)
+        self.stack.register(registration.line, self.now())
+        self.pump()
+        return registration
+
+    def open_line(self, account: Account) -> Registration:
+        """An account that is not registered anywhere: takes calls sent to this agent's address, and places calls."""
+        line = self.stack.add_line(account)
+        registration = Registration(self, line)
+        self._registrations[line] = registration
+        return registration
+
+    async def drop(self, registration: Registration) -> None:
+        """Removes an account without telling its registrar: for one that never was registered."""
+        registrar = registration.line.registrar
+        if registrar is not None and not registration.registered:
+            registration.line.registrar = None
+            registrar.abandon(self.now())
+            self.pump()
+        await registration.unregister()
+
+    async def incoming(self) -> AsyncIterator[Call]:
+        """Calls that ring here on any account open now, as they arrive."""
+        queue: asyncio.Queue[Call] = asyncio.Queue()
+
+        async def feed(registration: Registration) -> None:
+            async for call in registration.incoming():
+                queue.put_nowait(call)
+
+        feeders = [asyncio.create_task(feed(registration)) for registration in self.registrations]
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            for feeder in feeders:
+                feeder.cancel()
+
+    def handle(self, method: str, handler: RequestHandler) -> None:
+        """Answers requests outside a dialog of ``method`` with ``handler`` instead of the agent's own answer."""
+        self.stack.request_handlers[method] = handler
+
+    # -- Runtime ---------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        return self._driver.now()
+
+    def pump(self) -> None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        self._driver.pump()
+
+    def open_media(self) -> CallMedia:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        try:
+            return CallMedia(self.media, self.config.sip_host)
+        except NoPortAvailable as error:
+            raise CallError(str(error)) from error
+
+    def adopt(self, call: Call) -> None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        self._calls[call.session] = call
+
+    def forget(self, call: Call) -> None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        self._calls.pop(call.session, None)
+        call.registration.on_call_over(call)
+
+    def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        return parse_callee(to, registration.address, field=field)
+
+    async def forget_registration(self, registration: Registration) -> None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        self.stack.remove_line(registration.line)
+        self._registrations.pop(registration.line, None)
+
+    def _on_event(self, event: StackEvent) -> None:
+        match event:
+            case SessionOccurred(session, occurred):
+                call = self._calls.get(session)
+                if call is not None:
+                    call.on_session_event(occurred)
+            case SessionIncoming(session, line):
+                registration = self._registrations.get(line)
+                if registration is None or self._closed:
+                    session.hang_up(self.now(), code=480)
+                else:
+                    registration.on_incoming(session)
+            case RegistrationOccurred(line, change):
+                if isinstance(change, RegistrationFailed):
+                    log.info("registration of %s failed: %s", line.account.address, change.error)
+                registration = self._registrations.get(line)
+                if registration is not None:
+                    registration.on_event(change)
+            case _:
+                pass

@@ -1,0 +1,59 @@
+"""Ports that are free for UDP and for TCP on the loopback address, and a look at what a program has bound."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["HOST", "free_ports", "is_bound"]
+
+HOST = "127.0.0.1"
+
+# Below the kernel's ephemeral range and below the RTP ports of every program here, so that nobody takes one
+# of these between the look and the use.
+_RANGE = range(10000, 16000)
+_given: set[int] = set()
+_random = random.SystemRandom()
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                # A connection of an earlier test in TIME_WAIT does not keep a server from listening.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                return False
+    return True
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of ``count`` consecutive ports, none given out before in this process.
+
+    Raises:
+        RuntimeError: no such block was found.
+    """
+    for _ in range(500):
+        first = _random.randrange(_RANGE.start, _RANGE.stop - count)
+        block = range(first, first + count)
+        if _given.isdisjoint(block) and all(_is_free(port) for port in block):
+            _given.update(block)
+            return first
+    raise RuntimeError(f"no {count} free ports in {_RANGE}")
+
+
+def is_bound(port: int, transport: Literal["udp", "tcp"]) -> bool:
+    """Whether some program has bound ``port`` (UDP) or listens on it (TCP), as the kernel's tables say.
+
+    Looking there, instead of sending a probe, leaves a scripted peer's scenario undisturbed.
+    """
+    listening = "07" if transport == "udp" else "0A"
+    for line in Path(f"/proc/net/{transport}").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == listening:
+            return True
+    return False

@@ -1,0 +1,445 @@
+"""The far ends that the stack has to live with, one SIPp script each.
+
+A function where the flow has a parameter, a constant where it has none. Unless it says otherwise, a script is
+called (it is the user agent server of the first INVITE).
+"""
+
+from __future__ import annotations
+
+from tests.interop.kit.scenario import (
+    Scenario,
+    acknowledge_refusal,
+    answer,
+    answer_invite,
+    cancel,
+    check_digest,
+    follow,
+    invite,
+    pause,
+    receive,
+    receive_invite,
+    reply,
+    request,
+    respond,
+    sdp,
+    verify_digest,
+)
+
+__all__ = [
+    "ANSWERED_WHILE_CANCELLED",
+    "CALL_WITHOUT_OFFER",
+    "EARLY_MEDIA",
+    "HOLDS_AND_RESUMES",
+    "LOSES_ACKS",
+    "LOSES_THE_200",
+    "MOVES_BY_UPDATE",
+    "OPTIONS",
+    "REFER_ANSWERED_TOO_LATE",
+    "REFER_NEVER_ANSWERED",
+    "REOFFER_REQUESTED",
+    "RINGS_UNTIL_CANCELLED",
+    "SLOW_TO_RING",
+    "answers",
+    "answers_late",
+    "calls",
+    "calls_and_gives_up",
+    "challenges_bye",
+    "hangs_up_first",
+    "is_hung_up_on",
+    "is_refused",
+    "redirects",
+    "refer_accepted",
+    "refer_challenged",
+    "refer_refused",
+    "refuses",
+    "registrar_refuses",
+    "registrar_wants_longer",
+    "rings_then_refuses",
+]
+
+_BYE = (receive("BYE"), reply())
+
+
+# -- answers to INVITE that are no 2xx -------------------------------------------------------------------
+
+
+def refuses(status: str) -> Scenario:
+    """RFC 3261 §21.4-21.6: the call is refused at once; the ACK is part of the script."""
+    return Scenario("refuses", (receive_invite(), respond(status), receive("ACK")))
+
+
+def rings_then_refuses(status: str) -> Scenario:
+    """180 first, the refusal a moment later."""
+    return Scenario(
+        "rings-then-refuses",
+        (receive_invite(), respond("180 Ringing"), pause(300), respond(status), receive("ACK")),
+    )
+
+
+def redirects(contact: str) -> Scenario:
+    """RFC 3261 §21.3: 302 to ``contact``."""
+    return Scenario(
+        "redirects",
+        (
+            receive_invite(),
+            respond("302 Moved Temporarily", headers=(f"Contact: <{contact}>",)),
+            receive("ACK"),
+        ),
+    )
+
+
+RINGS_UNTIL_CANCELLED = Scenario(
+    "rings-until-cancelled",
+    (
+        receive_invite(),
+        respond("180 Ringing"),
+        receive("CANCEL"),
+        reply(),
+        answer_invite("487 Request Terminated"),
+        receive("ACK"),
+    ),
+)
+"""RFC 3261 §9.2: rings for ever; a CANCEL gets its 200, the INVITE its 487."""
+
+SLOW_TO_RING = Scenario(
+    "slow-to-ring",
+    (
+        receive_invite(),
+        # Shorter than T1, so that no repeated INVITE comes; a CANCEL that comes in here fails the script.
+        pause(350),
+        respond("180 Ringing"),
+        receive("CANCEL"),
+        reply(),
+        answer_invite("487 Request Terminated"),
+        receive("ACK"),
+    ),
+)
+"""RFC 3261 §9.1: the caller gives up before the first provisional; its CANCEL has to wait for one."""
+
+ANSWERED_WHILE_CANCELLED = Scenario(
+    "answered-while-cancelled",
+    (
+        receive_invite(),
+        respond("180 Ringing"),
+        receive("CANCEL"),
+        answer_invite("200 OK", body=sdp()),
+        reply(),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3261 §9.1: the 200 crosses the CANCEL; the caller must ACK it and hang up with BYE."""
+
+
+# -- answers to INVITE that are a 2xx --------------------------------------------------------------------
+
+
+def answers(*, body: str = "") -> Scenario:
+    """Takes the call and waits to be hung up on."""
+    return Scenario("answers", (*answer(body=body), *_BYE))
+
+
+def answers_late(milliseconds: int) -> Scenario:
+    """Rings, and answers after that time."""
+    return Scenario("answers-late", (*answer(delay=milliseconds), *_BYE))
+
+
+def hangs_up_first(milliseconds: int) -> Scenario:
+    """Takes the call and ends it after that time."""
+    return Scenario("hangs-up-first", (*answer(), pause(milliseconds), request("BYE", 101), receive("200")))
+
+
+LOSES_ACKS = Scenario(
+    "loses-acks",
+    (
+        receive_invite(),
+        respond("200 OK", body=sdp()),
+        receive("ACK"),
+        pause(500),
+        answer_invite("200 OK", body=sdp()),
+        receive("ACK"),
+        pause(1000),
+        answer_invite("200 OK", body=sdp()),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3261 §13.2.2.4: two ACKs are lost, as far as this one knows; each copy of the 200 must get one."""
+
+EARLY_MEDIA = Scenario(
+    "early-media",
+    (
+        receive_invite(),
+        respond("183 Session Progress", body=sdp()),
+        pause(600),
+        respond("200 OK", body=sdp(), attributes=' retrans="500"'),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3960: 183 with the answer, the same answer again in the 200."""
+
+HOLDS_AND_RESUMES = Scenario(
+    "holds-and-resumes",
+    (
+        *answer(),
+        pause(400),
+        request("INVITE", 101, body=sdp("sendonly", version=2)),
+        receive("200", check=("a=(recvonly|inactive)",)),
+        request("ACK", 101, reliable=False),
+        pause(400),
+        request("INVITE", 102, body=sdp("sendrecv", version=3)),
+        receive("200", check=("a=sendrecv",)),
+        request("ACK", 102, reliable=False),
+        *_BYE,
+    ),
+)
+"""RFC 3264 §8.4: a re-INVITE to hold, one to resume."""
+
+REOFFER_REQUESTED = Scenario(
+    "reinvite-without-offer",
+    (
+        *answer(),
+        request("INVITE", 101),
+        receive("200", check=("m=audio [0-9]+ RTP/AVP",)),
+        request("ACK", 101, body=sdp(version=2), reliable=False),
+        *_BYE,
+    ),
+)
+"""RFC 3261 §14.2: a re-INVITE without SDP; the 200 has the offer and the ACK the answer."""
+
+MOVES_BY_UPDATE = Scenario(
+    "moves-by-update",
+    (
+        *answer(),
+        request("UPDATE", 101, body=sdp(version=2)),
+        receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *101 UPDATE")),
+        *_BYE,
+    ),
+)
+"""RFC 3311: a new offer by UPDATE."""
+
+
+def challenges_bye(user: str, password: str) -> Scenario:
+    """RFC 3261 §22.3: 407 to the BYE; the second one must have the right digest and a higher CSeq."""
+    challenge = 'Proxy-Authenticate: Digest realm="sipp.test", nonce="47a1", algorithm=MD5, qop="auth"'
+    return Scenario(
+        "challenges-bye",
+        (
+            *answer(),
+            receive("BYE"),
+            reply("407 Proxy Authentication Required", headers=(challenge,)),
+            receive(
+                "BYE",
+                check=("Proxy-Authorization: Digest", "nc=00000001"),
+                actions=(verify_digest(user, password),),
+            ),
+            *check_digest(),
+            reply(),
+        ),
+    )
+
+
+# -- REFER -----------------------------------------------------------------------------------------------
+
+
+def _notify(cseq: int, status: str, *, final: bool) -> tuple[str, ...]:
+    """RFC 3515 §2.4.5: one report of the referred call."""
+    state = "terminated;reason=noresource" if final else "active;expires=60"
+    headers = ("Event: refer", f"Subscription-State: {state}")
+    return (request("NOTIFY", cseq, headers=headers, body=f"SIP/2.0 {status}"), receive("200"))
+
+
+def refer_accepted(outcome: str = "") -> Scenario:
+    """202, then NOTIFY with 100 and with ``outcome`` (status and reason); empty: no NOTIFY at all."""
+    reports = (
+        (*_notify(201, "100 Trying", final=False), *_notify(202, outcome, final=True)) if outcome else ()
+    )
+    return Scenario(
+        "refer-accepted",
+        (
+            *answer(),
+            receive("REFER", check=("Refer-To: *<?sip:",)),
+            reply("202 Accepted"),
+            *reports,
+            *_BYE,
+        ),
+    )
+
+
+def refer_refused(status: str) -> Scenario:
+    """RFC 3515 §2.4.2: the REFER is refused; the call goes on until the BYE."""
+    return Scenario("refer-refused", (*answer(), receive("REFER"), reply(status), *_BYE))
+
+
+def refer_challenged(user: str, password: str) -> Scenario:
+    """407 to the REFER inside the dialog; with the right digest it is accepted."""
+    challenge = (
+        'Proxy-Authenticate: Digest realm="sipp.test", nonce="11ff", opaque="o", algorithm=MD5, qop="auth"'
+    )
+    return Scenario(
+        "refer-challenged",
+        (
+            *answer(),
+            receive("REFER"),
+            reply("407 Proxy Authentication Required", headers=(challenge,)),
+            receive(
+                "REFER",
+                check=("Proxy-Authorization: Digest", 'opaque="o"'),
+                actions=(verify_digest(user, password),),
+            ),
+            *check_digest(),
+            reply("202 Accepted"),
+            *_BYE,
+        ),
+    )
+
+
+REFER_NEVER_ANSWERED = Scenario("refer-never-answered", (*answer(), receive("REFER"), *_BYE))
+"""The REFER and its repetitions get no answer; the call goes on until the BYE."""
+
+REFER_ANSWERED_TOO_LATE = Scenario(
+    "refer-answered-late",
+    (*answer(), receive("REFER"), pause(1500), reply("202 Accepted"), *_BYE),
+)
+"""The 202 comes 1.5 s after the REFER."""
+
+
+# -- calls to the stack (SIPp is the user agent client) --------------------------------------------------
+
+
+def calls(milliseconds: int = 500) -> Scenario:
+    """Calls, talks for that time, hangs up."""
+    return Scenario(
+        "calls",
+        (
+            invite(body=sdp()),
+            receive("100", optional=True),
+            receive("180", optional=True),
+            receive("200", check=("m=audio [0-9]+ RTP/AVP",)),
+            follow("ACK", 1),
+            pause(milliseconds),
+            follow("BYE", 2),
+            receive("200"),
+        ),
+        server=False,
+    )
+
+
+def is_hung_up_on() -> Scenario:
+    """Calls and waits for the BYE."""
+    return Scenario(
+        "is-hung-up-on",
+        (
+            invite(body=sdp()),
+            receive("100", optional=True),
+            receive("180", optional=True),
+            receive("200"),
+            follow("ACK", 1),
+            *_BYE,
+        ),
+        server=False,
+    )
+
+
+def is_refused(status: int, *, headers: tuple[str, ...] = ()) -> Scenario:
+    """Calls and expects that refusal."""
+    return Scenario(
+        "is-refused",
+        (
+            invite(body=sdp(), headers=headers),
+            receive("100", optional=True),
+            receive("180", optional=True),
+            receive(str(status)),
+            acknowledge_refusal(),
+        ),
+        server=False,
+    )
+
+
+def calls_and_gives_up(milliseconds: int = 300) -> Scenario:
+    """RFC 3261 §9: CANCEL while it rings; both transactions get their answers."""
+    return Scenario(
+        "calls-and-gives-up",
+        (
+            invite(body=sdp()),
+            receive("100", optional=True),
+            receive("180"),
+            pause(milliseconds),
+            cancel(),
+            receive("200"),
+            receive("487"),
+            acknowledge_refusal(),
+        ),
+        server=False,
+    )
+
+
+LOSES_THE_200 = Scenario(
+    "loses-the-200",
+    (
+        invite(body=sdp()),
+        receive("100", optional=True),
+        receive("180", optional=True),
+        receive("200"),
+        receive("200", timeout=2000),
+        receive("200", timeout=2000),
+        follow("ACK", 1),
+        pause(300),
+        follow("BYE", 2),
+        receive("200"),
+    ),
+    server=False,
+)
+"""RFC 3261 §13.3.1.4: the 200 is repeated until an ACK comes; here the third one gets it.
+
+Needs ``retransmit=False``."""
+
+CALL_WITHOUT_OFFER = Scenario(
+    "calls-without-offer",
+    (
+        invite(),
+        receive("100", optional=True),
+        receive("180", optional=True),
+        receive("200", check=("m=audio [0-9]+ RTP/AVP", "rtpmap:0 PCMU/8000")),
+        follow("ACK", 1, body=sdp(formats="8 101")),
+        pause(500),
+        follow("BYE", 2),
+        receive("200"),
+    ),
+    server=False,
+)
+"""RFC 3264 §5: INVITE without SDP; the 200 has the offer, the ACK the answer."""
+
+OPTIONS = Scenario(
+    "options",
+    (
+        invite(method="OPTIONS", headers=("Accept: application/sdp",)),
+        receive("200", check=("Allow: .*INVITE.*", "Accept: .*application/sdp")),
+    ),
+    server=False,
+)
+"""RFC 3261 §11.2: what can you do?"""
+
+
+# -- registrars ------------------------------------------------------------------------------------------
+
+
+def registrar_refuses(status: str, *, headers: tuple[str, ...] = ()) -> Scenario:
+    """One REGISTER, one refusal."""
+    return Scenario("registrar-refuses", (receive("REGISTER"), respond(status, headers=headers)))
+
+
+def registrar_wants_longer(seconds: int) -> Scenario:
+    """RFC 3261 §10.2.8: 423 with Min-Expires; the next REGISTER asks for that; in the end it un-registers."""
+    return Scenario(
+        "registrar-wants-longer",
+        (
+            receive("REGISTER"),
+            respond("423 Interval Too Brief", headers=(f"Min-Expires: {seconds}",)),
+            receive("REGISTER", check=(f"Expires: *{seconds}",)),
+            respond("200 OK", headers=("[last_Contact:]", f"Expires: {seconds}")),
+            receive("REGISTER", check=("Expires: *0",)),
+            respond("200 OK"),
+        ),
+    )
