@@ -3,8 +3,8 @@
     python proto/generate.py            write it
     python proto/generate.py --check    exit 1 when it is not current
 
-Needs grpcio-tools and mypy-protobuf in the versions of ``proto/requirements.txt``: the generated code carries the
-oldest protobuf and grpcio that it runs with, so the tools are pinned in an environment of their own
+Needs grpcio-tools and mypy-protobuf in the versions of ``proto/requirements.txt``: the generated code carries
+the oldest protobuf and grpcio that it runs with, so the tools are pinned in an environment of their own
 (``tox -e generated``).
 """
 
@@ -87,9 +87,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def main() -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(description="Generate src/service/generated from proto/.")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 if not current"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if not current")
     check: bool = parser.parse_args().check
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)

@@ -12,9 +12,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
-from sipcore.protocol.builder import check_extension_headers
-
 from service import calls, playback, sessions, transfers
 from service.errors import NoSession, ServerStopping
 from service.line import Line, LineOptions
@@ -23,6 +20,8 @@ from service.operation import Operation, Operations
 from service.status import AmdResult, History, Status, StatusType
 from sipcore.config import Account
 from sipcore.errors import AccountNotRegistered, InvalidRequest
+from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
+from sipcore.protocol.builder import check_extension_headers
 
 if TYPE_CHECKING:
     from sipcore.useragent import UserAgent

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rtp.stream import PlaybackResult
 
 from rtp.wav import AudioError, load_wav
 from service.config import SettingsError, load_settings
 from service.logs import configure_logging
-from service.server import loop_factory
+from service.loops import loop_factory
 from sipcore.config import Account, UserAgentConfig
 from sipcore.errors import CallError, InvalidRequest, SipError
 from sipcore.events import CallAnswered, CallEnded, CallHeld, CallResumed, CallRinging, DtmfReceived
@@ -56,7 +57,8 @@ def call(
         typer.Option("--wav", metavar="FILE", help="Audio file to play once answered; may be repeated."),
     ] = None,
     record: Annotated[
-        Path | None, typer.Option("--record", metavar="FILE", help="Write the far end's audio to this wav file.")
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Write the far end's audio to this wav file."),
     ] = None,
     header: Annotated[
         list[str] | None,
@@ -67,7 +69,9 @@ def call(
     ] = "",
     duration: Annotated[
         float | None,
-        typer.Option("--duration", metavar="SECONDS", help="Stay this long after the answer, whatever is played."),
+        typer.Option(
+            "--duration", metavar="SECONDS", help="Stay this long after the answer, whatever is played."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long it may ring.")
@@ -76,14 +80,15 @@ def call(
         str, typer.Option("--auth-username", metavar="NAME", help="User for authentication, if another.")
     ] = "",
     outbound_proxy: Annotated[
-        str, typer.Option("--outbound-proxy", metavar="HOST[:PORT]", help="Proxy that everything goes through.")
+        str,
+        typer.Option("--outbound-proxy", metavar="HOST[:PORT]", help="Proxy that everything goes through."),
     ] = "",
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Register the account before the call.")
     ] = True,
     sip: Annotated[
         str, typer.Option("--sip", metavar="HOST:PORT", help="Address for SIP; port 0 is any free one.")
-    ] = "0.0.0.0:0",  # noqa: S104 - a telephone listens on every interface
+    ] = "0.0.0.0:0",
     advertise: Annotated[
         str, typer.Option("--advertise", metavar="HOST", help="Address to write into Contact and SDP.")
     ] = "",
@@ -314,11 +319,11 @@ async def _play(placed: Call, sounds: Sequence[tuple[str, NDArray[np.int16]]], r
     report.say(f"playing {', '.join(name for name, _ in sounds)} ({total:.1f} s)")
     with report.progress() as progress:
         bar = progress.add_task("playing", total=total)
-        waiting = asyncio.ensure_future(playback.wait())
+        waiting = asyncio.ensure_future(playback)
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=0.2)
             progress.update(bar, completed=playback.played_seconds)
-    result = waiting.result()
+    result: PlaybackResult = waiting.result()
     if not result.completed:
         report.say(f"cut short after {result.played_seconds:.1f} s of {total:.1f} s")
     return result.completed

@@ -1,4 +1,4 @@
-"""The ``sipcore`` command. Each subcommand lives in a module of its own, imported only when it is asked for."""
+"""The ``sipcore`` command. Each subcommand is a module of its own, imported only when it is asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The server's settings: each one a command line option, a ``SIPCORE_*`` variable and a key of the TOML file.
 
-One field here is all a setting needs: its name gives ``--name``, ``SIPCORE_NAME`` and ``name``; its type and validators
-check it; its description is the help. Precedence: option, variable, file, default.
+One field here is all a setting needs: its name gives ``--name``, ``SIPCORE_NAME`` and ``name``; its type and
+validators check it; its description is the help. Precedence: option, variable, file, default.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -35,7 +35,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class SettingsError(Exception):
-    """A setting is wrong; ``str()`` is one line that names the setting, where it came from and what is wrong."""
+    """A setting is wrong; ``str()`` is one line: which one, where it came from, what is wrong."""
 
 
 class Endpoint(NamedTuple):
@@ -64,7 +64,9 @@ def _endpoint(value: object) -> Endpoint:
         return value
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", str(value).strip())
     if found is None or int(found[3]) > 65535:
-        raise ValueError("must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051")
+        raise ValueError(
+            "must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051"
+        )
     return Endpoint(found[1] or found[2], int(found[3]))
 
 
@@ -97,11 +99,13 @@ def _host(value: object) -> str:
 class ServerSettings(BaseSettings):
     """What ``sipcore serve`` can be told."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False
+    )
 
     grpc: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
         default=Endpoint("127.0.0.1", 50051),
-        description="Address that gRPC clients connect to. It has no encryption: keep it on a trusted network.",
+        description="Address for gRPC clients. It has no encryption: keep it on a trusted network.",
         json_schema_extra={"metavar": "HOST:PORT"},
     )
     sip: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
@@ -163,8 +167,8 @@ class ServerSettings(BaseSettings):
     )
     call_control_token: SecretStr = Field(
         default=SecretStr(""),
-        description="Secret that SipSetCallMediaControl and SipStreamCallAudio ask for. Better set as a variable:"
-        " options are visible to every user of the machine.",
+        description="Secret that SipSetCallMediaControl and SipStreamCallAudio ask for. Better set as a"
+        " variable: every user of the machine can see options.",
         json_schema_extra={"metavar": "SECRET"},
     )
     event_loop: Literal["auto", "uvloop", "asyncio"] = Field(
@@ -203,7 +207,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def receive_limit_bytes(self) -> int:
-        """Largest gRPC message, bytes: so far above the wav limit that a list over it is refused with a reason."""
+        """Largest gRPC message, bytes: far above the wav limit, so that a list over it gets a reason."""
         return 2 * self.wav_limit_bytes + 64 * MEBIBYTE
 
     def user_agent_config(self) -> UserAgentConfig:
@@ -211,7 +215,7 @@ class ServerSettings(BaseSettings):
         return UserAgentConfig(
             sip_host=self.sip.host,
             sip_port=self.sip.port,
-            rtp_ports=tuple(self.rtp_ports),
+            rtp_ports=(self.rtp_ports.low, self.rtp_ports.high),
             advertise=self.advertise,
             user_agent=self.user_agent,
             codecs=self.codecs,
@@ -226,7 +230,7 @@ class ServerSettings(BaseSettings):
 
 
 def load_settings(
-    options: Mapping[str, object], *, config: Path | None = None, environ: Mapping[str, str] = os.environ
+    options: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> ServerSettings:
     """The settings from everywhere.
 
@@ -249,7 +253,9 @@ def load_settings(
     try:
         return WithFile(**options)
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(one, options, config, environ) for one in error.errors())) from None
+        raise SettingsError(
+            "; ".join(_explain(one, options, config, environ) for one in error.errors())
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{config}: {error}") from None
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from service.errors import CallScopeMismatch, NoSession
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
 from service.status import AmdResult, History, Status, StatusType
+from sipcore.broadcast import Lost
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
 
 if TYPE_CHECKING:
-    from sipcore.protocol.addresses import AccountAddress
-
     from sipcore.call import Call
     from sipcore.config import Account
     from sipcore.events import RegistrationEvent
+    from sipcore.protocol.addresses import AccountAddress
     from sipcore.registration import Registration
     from sipcore.useragent import UserAgent
 
@@ -212,7 +212,7 @@ class Line:
         async for event in registration.events():
             self._on_registration(event)
 
-    def _on_registration(self, event: RegistrationEvent) -> None:
+    def _on_registration(self, event: RegistrationEvent | Lost) -> None:
         match event:
             case Registered():
                 if not self.bound:
@@ -221,6 +221,8 @@ class Line:
                 self.registration_failed(error, retry_in)
             case Unregistered():
                 self.bound = False
+            case Lost():
+                logger.warning("%s: %d registration events were missed", self.name, event.count)
 
     # -- calls -----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """One request's work against its deadline and its client (CONTRACT §4, first paragraph).
 
 The work is a task. When the deadline comes near, the request is answered with the latest transition of that
-work, and the work goes on. When the client cancels, the work is cancelled: each use case undoes what it has begun
-in its ``except asyncio.CancelledError``.
+work, and the work goes on. When the client cancels, the work is cancelled: each use case undoes what it has
+begun in its ``except asyncio.CancelledError``.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rtp.wav import AudioError, load_wav
 
+from rtp.wav import AudioError, load_wav
 from service.errors import PlaybackCancelled
 from service.line import Line
 from service.status import Status, StatusType

@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings
 
 from service.config import CONFIG_VARIABLE, ENV_PREFIX, ServerSettings, SettingsError, load_settings
 from service.logs import configure_logging
-from service.server import StartError, loop_factory
+from service.loops import loop_factory
+from service.server import StartError
 from service.server import serve as run_server
 
 __all__ = ["serve"]
@@ -22,7 +23,7 @@ __all__ = ["serve"]
 def serve(**options: Any) -> None:
     """Serve ondewo.sip.Sip: accounts, calls and audio for voice bots, over gRPC.
 
-    Prints one line that starts with "ready" once it takes requests. Ctrl-C or SIGTERM hangs up every call, removes
+    Prints one line that starts with "ready" once it takes requests. Ctrl-C or SIGTERM hangs up all calls, removes
     every registration and ends with exit code 0. Exit code 2: a setting is wrong. 1: a port is taken.
 
     \b
@@ -60,7 +61,7 @@ def serve(**options: Any) -> None:
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """The option of one setting. Its default is None: whether it was given decides about variable and file."""
+    """The option of one setting; None where it was not given, so that variable and file count."""
     dashed = name.replace("_", "-")
     default = field.get_default()
     extra = field.json_schema_extra

@@ -7,23 +7,19 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import grpc
 
 from service.accounts import Accounts
-from service.config import Endpoint, ServerSettings, SettingsError
+from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
+from service.loops import SWITCH_INTERVAL
 from service.servicer import Servicer
 from sipcore.net.trace import Trace
 from sipcore.useragent import UserAgent
 
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
-__all__ = ["Server", "StartError", "loop_factory", "serve"]
+__all__ = ["Server", "StartError", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +27,6 @@ SIP_STOP_SECONDS = 2.0
 """For hanging up and un-registering everything."""
 GRPC_STOP_SECONDS = 0.5
 """For the last answers to leave."""
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a waiting thread gets the interpreter. gRPC polls in a thread of its own: with the default of
-5 ms it holds up the 20 ms media clock; with this the p99 of the clock's deviation falls several times."""
 
 
 class StartError(Exception):
@@ -41,7 +34,7 @@ class StartError(Exception):
 
 
 class Server:
-    """A running ``ondewo.sip.Sip`` server with its user agent. Use as ``async with``, in any asyncio program."""
+    """A ``ondewo.sip.Sip`` server with its user agent. Use as ``async with``, in any asyncio program."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -54,7 +47,10 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", settings.receive_limit_bytes),
                 ("grpc.max_send_message_length", -1),  # a long history is ours, so no limit of gRPC's
-                ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not take half the requests
+                (
+                    "grpc.so_reuseport",
+                    0,
+                ),  # a second server on the same port must fail, not take half the requests
             ]
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
@@ -77,12 +73,16 @@ class Server:
         try:
             await self.agent.start()
         except OSError as error:
-            raise StartError(f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}") from error
+            raise StartError(
+                f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}"
+            ) from error
         try:
             port = self._grpc.add_insecure_port(str(self.settings.grpc))
         except RuntimeError as error:
             await self.agent.close()
-            raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
+            raise StartError(
+                f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}"
+            ) from error
         self.grpc_address = Endpoint(self.settings.grpc.host, port)
         await self._grpc.start()
 
@@ -105,27 +105,6 @@ class Server:
 def _last_reason(error: RuntimeError) -> str:
     """gRPC says a lot; what matters comes last."""
     return str(error).rstrip("]}) ").rpartition(":")[2].strip() or str(error)
-
-
-def loop_factory(name: str) -> Callable[[], AbstractEventLoop] | None:
-    """What makes the event loop: uvloop's, or None for asyncio's own.
-
-    Args:
-        name: ``auto``, ``uvloop`` or ``asyncio``.
-
-    Raises:
-        SettingsError: uvloop is asked for and not installed.
-    """
-    if name == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        if name == "uvloop":
-            raise SettingsError("--event-loop: uvloop is not installed") from None
-        return None
-    factory: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 async def serve(settings: ServerSettings) -> None:

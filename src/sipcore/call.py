@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy as np
+    from numpy.typing import NDArray
 
-    from rtp.stream import StreamStatistics
+    from rtp.statistics import StreamStatistics
+    from sipcore.broadcast import Subscription
     from sipcore.media import AudioInput, CallMedia, Playback
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.refer import OutgoingRefer
@@ -134,8 +136,11 @@ class Call:
         """Answered and not over."""
         return self.state is CallState.CONNECTED
 
-    def events(self) -> AsyncIterator[CallEvent]:
-        """Every event from the first on, ending after :class:`~sipcore.events.CallEnded`; any number of readers."""
+    def events(self) -> Subscription[CallEvent]:
+        """Every event from the first on, ending after :class:`~sipcore.events.CallEnded`; any number of readers.
+
+        A reader that falls a thousand events behind gets :class:`~sipcore.broadcast.Lost` for those it missed.
+        """
         return self._events.subscribe(replay=True)
 
     # -- setting up ------------------------------------------------------------------------------------------------
@@ -233,7 +238,7 @@ class Call:
         """Whether this side is muted."""
         return self._media is not None and self._media.muted
 
-    def audio(self, *, max_frames: int = 250) -> AsyncIterator[np.ndarray]:
+    def audio(self, *, max_frames: int = 250) -> AsyncIterator[NDArray[np.int16]]:
         """The far end's audio: int16 arrays (160,) at 8,000 Hz, one per 20 ms, until the call ends.
 
         Args:

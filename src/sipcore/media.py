@@ -3,39 +3,211 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtp.sinks import QueueSink, WavSink
 from rtp.sources import ArraySource
+from rtp.stream import PlaybackResult
 from rtp.wav import AudioError, load_wav
 from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
-    from numpy.typing import NDArray
-
     from rtp.engine import MediaEngine
-    from rtp.stream import Playback as QueuedPlayback
-    from rtp.stream import StreamStatistics
+    from rtp.statistics import StreamStatistics
+    from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
 __all__ = ["AudioInput", "CallMedia", "Playback"]
 
-AudioInput = "str | Path | bytes | NDArray[np.int16]"
+AudioInput: TypeAlias = "str | Path | bytes | NDArray[np.int16]"
+"""A path, the bytes of a file that libsndfile reads, or int16 samples (n,) at 8,000 Hz."""
+
+DIGITS = frozenset("0123456789*#ABCD")
 
 
 class Playback:
     """Audio that was asked for: being decoded, queued, playing, or done. ``await`` it for the end."""
 
-    def __init__(self, media: CallMedia, sources: tuple[str | Path | bytes | NDArray[np.int16], ...]) -> None:
-        self._media = media
-        self._queued: list[QueuedPlayback] = []
+    def __init__(self) -> None:
+        self._queued: StreamPlayback | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._cancelled = False
-        self._task = asyncio.ensure_future(self._play(sources))
 
-    async def _play(self, sources: tuple[str | Path | bytes | NDArray[np.int16], ...]) -> bool:
-        return False
+    def __await__(self) -> Generator[None, None, PlaybackResult]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> PlaybackResult:
+        if self._preparing is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._preparing)
+        if self._queued is None:
+            return PlaybackResult(played_seconds=0.0, completed=False)
+        return await self._queued.wait()
+
+    def cancel(self) -> None:
+        """Stops at the next frame; what was queued behind it plays on. Idempotent."""
+        self._cancelled = True
+        if self._queued is not None:
+            self._queued.cancel()
+
+    @property
+    def played_seconds(self) -> float:
+        """Seconds of audio sent so far."""
+        return self._queued.played_seconds if self._queued is not None else 0.0
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of audio in all; 0 while it is being decoded."""
+        return (self._queued.total_seconds or 0.0) if self._queued is not None else 0.0
+
+    # -- told by CallMedia -----------------------------------------------------------------------------------------
+
+    def queue(self, playback: StreamPlayback) -> None:
+        """It stands in the stream's queue."""
+        self._queued = playback
+        if self._cancelled:
+            playback.cancel()
+
+    def prepare(self, work: asyncio.Task[None]) -> None:
+        """It has to be decoded first."""
+        self._preparing = work
+
+
+class CallMedia:
+    """One call's RTP stream, from the port in our SDP to its end.
+
+    Raises:
+        rtp.ports.NoPortAvailable: none in the configured range is free.
+    """
+
+    def __init__(self, engine: MediaEngine, local_host: str) -> None:
+        self._stream = engine.open_stream(local_host)
+        self._last: asyncio.Task[None] | None = None
+        """The newest decoding; later audio queues behind it."""
+        self._sinks: list[WavSink | QueueSink] = []
+        self._closed = False
+
+    @property
+    def port(self) -> int:
+        """The UDP port RTP arrives at."""
+        return self._stream.local_port
+
+    def apply(self, media: NegotiatedMedia) -> None:
+        """Sends and receives as an offer/answer exchange has settled; the stream's clock and sequence go on."""
+        self._stream.configure(
+            (media.remote_host, media.remote_port),
+            codec=media.codec,
+            payload_type=media.payload_type,
+            receive_payload_types=media.receive_payload_types,
+            dtmf_payload_type=media.dtmf_payload_type,
+            dtmf_receive_payload_type=media.dtmf_receive_payload_type,
+            send=media.send,
+            receive=media.receive,
+        )
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def play(self, *sources: AudioInput) -> Playback:
+        """Queues audio; arrays at once, files as soon as they are decoded (off the loop's thread), in this order."""
+        playback = Playback()
+        waiting = self._last is not None and not self._last.done()
+        arrays = [source for source in sources if isinstance(source, np.ndarray)]
+        if len(arrays) == len(sources) and not waiting:
+            self._queue(playback, arrays)
+        else:
+            self._last = asyncio.create_task(self._decode(playback, sources, self._last if waiting else None))
+            playback.prepare(self._last)
+        return playback
+
+    async def _decode(
+        self, playback: Playback, sources: tuple[AudioInput, ...], before: asyncio.Task[None] | None
+    ) -> None:
+        try:
+            arrays = await asyncio.to_thread(lambda: [_samples(source) for source in sources])
+        except AudioError as error:
+            raise InvalidAudio(str(error), field="sources") from error
+        except OSError as error:
+            raise InvalidAudio(f"cannot be read: {error.strerror or error}", field="sources") from error
+        finally:
+            if before is not None:
+                await asyncio.wait({before})
+        if not self._closed:
+            self._queue(playback, arrays)
+
+    def _queue(self, playback: Playback, arrays: list[NDArray[np.int16]]) -> None:
+        samples = np.concatenate(arrays) if arrays else np.zeros(0, np.int16)
+        playback.queue(self._stream.play(ArraySource(samples)))
+
+    def mute(self) -> None:
+        """Sends silence instead."""
+        self._stream.mute()
+
+    def unmute(self) -> None:
+        """Undoes :meth:`mute`."""
+        self._stream.unmute()
+
+    @property
+    def muted(self) -> bool:
+        """Whether silence is sent instead of what is played."""
+        return self._stream.muted
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Sends telephone-events (RFC 4733) and waits until they are out."""
+        wrong = sorted(set(digits.upper()) - DIGITS)
+        if wrong or not digits:
+            raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
+        if not self._stream.takes_dtmf:
+            raise NoOngoingCall("The far end takes no telephone-event")
+        await self._stream.send_dtmf(digits.upper()).wait()
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def on_dtmf(self, heard: Callable[[str, int], None]) -> None:
+        """Calls ``heard(digit, duration_ms)`` for each digit of the far end."""
+        self._stream.on_dtmf = heard
+
+    def audio(self, max_frames: int) -> AsyncIterator[NDArray[np.int16]]:
+        """The far end's audio, frame by frame, until the stream closes."""
+        sink = QueueSink(max_frames)
+        self._add(sink)
+        return sink
+
+    def record(self, path: str | Path) -> None:
+        """Writes the far end's audio to a wav file until the stream closes."""
+        self._add(WavSink(Path(path)))
+
+    def _add(self, sink: WavSink | QueueSink) -> None:
+        self._sinks.append(sink)
+        self._stream.add_sink(sink)
+
+    def statistics(self) -> StreamStatistics:
+        """The stream's counters."""
+        return self._stream.statistics()
+
+    # -- end -------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Drops what is queued: from the next frame on silence is sent."""
+        self._stream.clear()
+
+    def close(self) -> None:
+        """Frees the ports and ends the sinks. Idempotent; statistics stay readable."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stream.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+def _samples(source: AudioInput) -> NDArray[np.int16]:
+    if isinstance(source, np.ndarray):
+        return source
+    return load_wav(Path(source) if isinstance(source, str) else source)

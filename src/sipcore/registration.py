@@ -15,6 +15,7 @@ from sipcore.protocol.builder import check_extension_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from sipcore.broadcast import Subscription
     from sipcore.config import Account
     from sipcore.protocol.addresses import AccountAddress
     from sipcore.protocol.invite_session import InviteSession
@@ -77,7 +78,7 @@ class Registration:
         """The account inside the protocol core."""
         return self._line
 
-    def events(self, *, replay: bool = True) -> AsyncIterator[RegistrationEvent]:
+    def events(self, *, replay: bool = True) -> Subscription[RegistrationEvent]:
         """Changes of the registration, from the first one kept if ``replay``; ends when the account is removed."""
         return self._events.subscribe(replay=replay)
 

@@ -52,12 +52,15 @@ __all__ = [
     "refer_challenged",
     "refer_refused",
     "refuses",
+    "registrar_forgets",
+    "registrar_recovers",
     "registrar_refuses",
     "registrar_wants_longer",
     "rings_then_refuses",
 ]
 
 _BYE = (receive("BYE"), reply())
+_HANG_UP = (pause(200), request("BYE", 199), receive("200"))
 
 
 # -- answers to INVITE that are no 2xx -------------------------------------------------------------------
@@ -146,7 +149,7 @@ def answers_late(milliseconds: int) -> Scenario:
 
 def hangs_up_first(milliseconds: int) -> Scenario:
     """Takes the call and ends it after that time."""
-    return Scenario("hangs-up-first", (*answer(), pause(milliseconds), request("BYE", 101), receive("200")))
+    return Scenario("hangs-up-first", (*answer(), pause(milliseconds), *_HANG_UP))
 
 
 LOSES_ACKS = Scenario(
@@ -174,7 +177,7 @@ EARLY_MEDIA = Scenario(
         pause(600),
         respond("200 OK", body=sdp(), attributes=' retrans="500"'),
         receive("ACK"),
-        *_BYE,
+        *_HANG_UP,
     ),
 )
 """RFC 3960: 183 with the answer, the same answer again in the 200."""
@@ -191,7 +194,7 @@ HOLDS_AND_RESUMES = Scenario(
         request("INVITE", 102, body=sdp("sendrecv", version=3)),
         receive("200", check=("a=sendrecv",)),
         request("ACK", 102, reliable=False),
-        *_BYE,
+        *_HANG_UP,
     ),
 )
 """RFC 3264 §8.4: a re-INVITE to hold, one to resume."""
@@ -203,7 +206,7 @@ REOFFER_REQUESTED = Scenario(
         request("INVITE", 101),
         receive("200", check=("m=audio [0-9]+ RTP/AVP",)),
         request("ACK", 101, body=sdp(version=2), reliable=False),
-        *_BYE,
+        *_HANG_UP,
     ),
 )
 """RFC 3261 §14.2: a re-INVITE without SDP; the 200 has the offer and the ACK the answer."""
@@ -214,7 +217,7 @@ MOVES_BY_UPDATE = Scenario(
         *answer(),
         request("UPDATE", 101, body=sdp(version=2)),
         receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *101 UPDATE")),
-        *_BYE,
+        *_HANG_UP,
     ),
 )
 """RFC 3311: a new offer by UPDATE."""
@@ -438,8 +441,35 @@ def registrar_wants_longer(seconds: int) -> Scenario:
             receive("REGISTER"),
             respond("423 Interval Too Brief", headers=(f"Min-Expires: {seconds}",)),
             receive("REGISTER", check=(f"Expires: *{seconds}",)),
-            respond("200 OK", headers=("[last_Contact:]", f"Expires: {seconds}")),
+            _granted(seconds),
             receive("REGISTER", check=("Expires: *0",)),
             respond("200 OK"),
+        ),
+    )
+
+
+def _granted(seconds: int) -> str:
+    return respond("200 OK", headers=("[last_Contact:]", f"Expires: {seconds}"))
+
+
+def registrar_recovers(status: str) -> Scenario:
+    """Refuses the first REGISTER, grants the second; both have one Call-ID (SIPp would take another for a new call)."""
+    return Scenario(
+        "registrar-recovers",
+        (receive("REGISTER"), respond(status), receive("REGISTER"), _granted(600)),
+    )
+
+
+def registrar_forgets(status: str) -> Scenario:
+    """Grants a short binding, refuses its refresh, grants the next attempt."""
+    return Scenario(
+        "registrar-forgets",
+        (
+            receive("REGISTER"),
+            _granted(4),
+            receive("REGISTER"),
+            respond(status),
+            receive("REGISTER"),
+            _granted(600),
         ),
     )

@@ -11,7 +11,6 @@ from tests.interop import scenarios
 from tests.interop.kit.align import align, faults
 from tests.interop.kit.kamailio import KamailioOptions
 from tests.interop.kit.peers import Peers
-from tests.interop.kit.process import eventually
 from tests.interop.kit.scenario import Scenario
 from tests.interop.kit.sound import read_wav, speech_like, write_wav
 
@@ -78,6 +77,5 @@ async def test_baresip_is_held_and_resumed_by_a_script(peers: Peers) -> None:
     far_end = await peers.sipp(scenarios.HOLDS_AND_RESUMES)
     await alice.dial(far_end.uri())
     await alice.event("CALL_ESTABLISHED")
-    await eventually(lambda: far_end.received("SIP/2.0 200") >= 2, timeout=5, what="two re-INVITEs answered")
-    await alice.hangup()
+    await alice.event("CALL_CLOSED")
     await far_end.finished()

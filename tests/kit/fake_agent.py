@@ -1,8 +1,8 @@
 """A user agent without a network: registrations and calls that a test steers by hand.
 
-The classes have the parts of :class:`sipcore.UserAgent`, ``Registration``, ``Call``, ``Transfer`` and ``Playback`` that
-the service uses. What the far end does is a method here (``answer_by_far_end`` …), what this side was told to do is a
-list entry (``call.did``).
+The classes have the parts of :class:`sipcore.UserAgent`, ``Registration``, ``Call``, ``Transfer`` and
+``Playback`` that the service uses. What the far end does is a method here (``answer_by_far_end`` …), what
+this side was told to do is a list entry (``call.did``).
 """
 
 from __future__ import annotations

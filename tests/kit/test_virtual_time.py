@@ -25,8 +25,12 @@ def test_an_hour_passes_at_once() -> None:
 async def test_timers_fire_in_order_at_their_exact_times() -> None:
     loop = asyncio.get_running_loop()
     fired: list[tuple[str, float]] = []
+
+    def fire(name: str) -> None:
+        fired.append((name, loop.time()))
+
     for name, when in (("c", 0.3), ("a", 0.1), ("b", 0.1), ("d", 32.1)):
-        loop.call_at(when, lambda name=name: fired.append((name, loop.time())))
+        loop.call_at(when, fire, name)
     await asyncio.sleep(40)
     assert fired == [("a", 0.1), ("b", 0.1), ("c", 0.3), ("d", 32.1)]
 

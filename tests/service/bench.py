@@ -59,7 +59,9 @@ class Bench:
 
     # -- requests
 
-    async def register(self, name: str = ALICE, password: str = "secret", deadline: float | None = None) -> Status:
+    async def register(
+        self, name: str = ALICE, password: str = "secret", deadline: float | None = None
+    ) -> Status:
         return await self.accounts.register_account(name, password, "", "", self._until(deadline))
 
     async def start(self, name: str = ALICE, auto_answer: int = 0, deadline: float | None = None) -> Status:

@@ -43,7 +43,7 @@ async def test_an_answered_call_and_a_soft_hang_up() -> None:
     ]
     of_call = bench.statuses()[-4:]
     assert {status.call_id for status in of_call} == {finished.call_id}
-    assert uuid.UUID(finished.call_id)
+    assert str(uuid.UUID(finished.call_id)) == finished.call_id
     assert all(status.callee == BOB and status.headers == headers for status in of_call)
     assert finished.exception == ""
 
@@ -297,7 +297,11 @@ async def test_hanging_up_a_ringing_outgoing_call() -> None:
     assert finished.type is StatusType.OUTGOING_CALL_FINISHED
     told = await dialling
     assert (told.type, told.exception) == (StatusType.OUTGOING_CALL_FAILED, "CallCancelled")
-    assert bench.types()[-3:] == ["OUTGOING_CALL_INITIATED", "SOFT_HANGUP_INITIATED", "OUTGOING_CALL_FINISHED"]
+    assert bench.types()[-3:] == [
+        "OUTGOING_CALL_INITIATED",
+        "SOFT_HANGUP_INITIATED",
+        "OUTGOING_CALL_FINISHED",
+    ]
 
 
 @in_virtual_time
@@ -423,7 +427,11 @@ async def test_a_negative_interval_never_answers_and_the_client_may_decline() ->
     status = await bench.hang_up()
     assert call.did == ["hangup"]
     assert status.type is StatusType.INCOMING_CALL_FINISHED
-    assert bench.types()[-3:] == ["INCOMING_CALL_INITIATED", "SOFT_HANGUP_INITIATED", "INCOMING_CALL_FINISHED"]
+    assert bench.types()[-3:] == [
+        "INCOMING_CALL_INITIATED",
+        "SOFT_HANGUP_INITIATED",
+        "INCOMING_CALL_FINISHED",
+    ]
 
 
 @in_virtual_time

@@ -1,4 +1,4 @@
-"""SipRegisterAccount, SipStartSession, SipEndSession and which account a request is about (CONTRACT §§2-4)."""
+"""SipRegisterAccount, SipStartSession, SipEndSession, and which account a request is about."""
 
 from __future__ import annotations
 
@@ -238,7 +238,9 @@ async def test_metadata_that_name_an_unknown_account() -> None:
 
 
 @in_virtual_time
-@pytest.mark.parametrize("name", ["", " ", "@", "alice@", "@example.com", "alice@ex ample.com", "a@b@c", "alice@x:0x"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "@", "alice@", "@example.com", "alice@ex ample.com", "a@b@c", "alice@x:0x"]
+)
 async def test_an_account_that_is_none_is_malformed(name: str) -> None:
     bench = Bench()
     with pytest.raises(InvalidRequest) as raised:
@@ -252,10 +254,11 @@ async def test_an_account_that_is_none_is_malformed(name: str) -> None:
 async def test_line_breaks_and_nul_are_malformed_anywhere_and_not_repeated_in_the_message(field: str) -> None:
     bench = Bench()
     for character in "\r\n\0":
-        values = {"account_name": ALICE, "password": "hush", "auth_username": "a", "outbound_proxy": "proxy.example"}
+        values = dict(account_name=ALICE, password="hush", auth_username="a", outbound_proxy="p.example")
         values[field] += character + "x"
+        name, password, user, proxy = values.values()
         with pytest.raises(InvalidRequest) as raised:
-            await bench.accounts.register_account(*values.values(), lambda: None)
+            await bench.accounts.register_account(name, password, user, proxy, lambda: None)
         assert raised.value.field == field
         assert "hush" not in str(raised.value)
     assert bench.agent.registrations == []

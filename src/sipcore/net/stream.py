@@ -8,7 +8,7 @@ import logging
 import socket
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import family_of, is_wildcard, join, sentence, socket_address
@@ -225,8 +225,8 @@ class StreamConnection(asyncio.Protocol):
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, base: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, base)  # uvloop's are of a class of their own
         local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         if not local or not remote:  # the peer is gone already
             transport.abort()

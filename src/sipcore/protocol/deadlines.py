@@ -46,11 +46,18 @@ class Deadlines(Generic[K]):
     def pop_due(self, now: float) -> list[K]:
         """Removes and returns the keys due at ``now``, earliest first."""
         due: list[K] = []
-        while (when := self.next()) is not None and when <= now:
-            _, _, key = heapq.heappop(self._heap)
-            del self._live[key]
+        while (key := self.pop_next(now)) is not None:
             due.append(key)
         return due
+
+    def pop_next(self, now: float) -> K | None:
+        """Removes and returns the earliest key if it is due at ``now``."""
+        when = self.next()
+        if when is None or when > now:
+            return None
+        _, _, key = heapq.heappop(self._heap)
+        del self._live[key]
+        return key
 
     def _drop_stale(self) -> None:
         while self._heap:

@@ -37,7 +37,6 @@ SUPPORTED_EXTENSIONS: tuple[str, ...] = ()
 class SessionContext(Protocol):
     """The stack, as its sessions see it."""
 
-    uac: UacCore
     layer: TransactionLayer
     deadlines: Deadlines[Hashable]
     ids: Ids
@@ -45,6 +44,10 @@ class SessionContext(Protocol):
     timers: Timers
     user_agent: str
     codecs: Sequence[str]
+
+    @property
+    def uac(self) -> UacCore:
+        """Sends requests."""
 
     def emit(self, session: InviteSession, event: SessionEvent) -> None:
         """Queues an event for the shell."""

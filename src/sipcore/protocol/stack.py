@@ -21,7 +21,7 @@ from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.session_context import ALLOW, SDP, SUPPORTED_EXTENSIONS
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
 from sipcore.protocol.transaction_layer import TransactionLayer
-from sipcore.protocol.uac import Uac
+from sipcore.protocol.uac import Uac, UacCore
 from sipcore.protocol.wire import MalformedMessage, Request, parse_message, serialize
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Stack:
         self.ids = Ids(rng)
         self.deadlines: Deadlines[Hashable] = Deadlines()
         self.layer = TransactionLayer(user=self, transmit=self._transmit, timers=config.timers, ids=self.ids)
-        self.uac = Uac(layer=self.layer, flows=self, user_agent=user_agent)
+        self.uac: UacCore = Uac(layer=self.layer, flows=self, user_agent=user_agent)
         self.lines: dict[str, Line] = {}
         """By token."""
         self.request_handlers: dict[str, RequestHandler] = {}

@@ -1,281 +1,310 @@
-"""Matches messages to transactions and owns them (RFC 3261 §17.1.3, §17.2.3, §18, RFC 3581, §8.2.2.2, §9)."""
+"""Which message belongs to which transaction (RFC 3261 §17.1.3, §17.2.3), and the little that is left around them.
+
+The layer puts on and reads Via, answers what no transaction user has to see (retransmissions, CANCEL without a
+transaction, merged requests), and keeps the timers of all transactions in one heap.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
-import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
-from sipcore.protocol.builder import make_cancel, make_response
+from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
 from sipcore.protocol.ids import MAGIC_COOKIE
 from sipcore.protocol.transaction import ClientTransaction, ServerTransaction, Transaction
-from sipcore.protocol.transaction_tables import Input, State, Timer
-from sipcore.protocol.values import split_list
-from sipcore.protocol.wire import Request, Response, serialize
+from sipcore.protocol.wire import Request, serialize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Sequence
 
     from sipcore.config import Timers
     from sipcore.protocol.flows import Flow
     from sipcore.protocol.ids import Ids
-    from sipcore.protocol.transaction import ClientHandler, TransactionFailure
+    from sipcore.protocol.transaction import ClientHandler, TransactionUser
+    from sipcore.protocol.transaction_tables import Timer
+    from sipcore.protocol.values import Via
+    from sipcore.protocol.wire import Response
 
-__all__ = ["TransactionLayer", "TransactionUser"]
+__all__ = ["MAX_SERVER_TRANSACTIONS", "TransactionLayer"]
 
 log = logging.getLogger(__name__)
 
-MAX_SERVER_TRANSACTIONS = 20_000
-"""Requests beyond get a stateless 503; at 500 calls a second and 32 s of timer L about 16,000 are alive."""
-TRYING_AFTER = 0.2
-"""A TU that has not answered an INVITE by then has 100 sent for it (§17.2.1), seconds."""
+MAX_SERVER_TRANSACTIONS = 100_000
+"""Beyond it new requests get a stateless 503. 500 calls a second over UDP leave 32,000 behind for 32 s."""
 
-_EMPTY_RPORT = re.compile(r";[ \t]*rport[ \t]*(?==?[ \t]*(?:;|\Z))=?", re.IGNORECASE)
-_TRYING = "100"
+_DEFAULT_PORT = 5060
 
-
-class TransactionUser(Protocol):
-    """The core above the transactions (§8)."""
-
-    def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """A new request, neither ACK nor CANCEL."""
-
-    def on_ack(self, request: Request, flow: Flow, now: float) -> None:
-        """An ACK that belongs to no failure response: that of a 2xx (§13.3.1.4)."""
-
-    def on_cancel(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
-        """A CANCEL for an INVITE without final response; the CANCEL itself was answered (§9.2)."""
-
-    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
-        """A response that no transaction waits for (§18.1.2)."""
-
-    def on_server_timeout(self, transaction: ServerTransaction, now: float) -> None:
-        """Timer H: no ACK came for a failure response."""
+ClientKey = tuple[str, str]
+"""Branch and method (RFC 3261 §17.1.3)."""
+ServerKey = tuple[str, ...]
+"""Branch, sent-by and method; for RFC 2543 peers what §17.2.3 has them compared by. An ACK has its INVITE's."""
+MergeKey = tuple[str, str, str]
+"""Call-ID, From tag and CSeq (§8.2.2.2)."""
 
 
 class TransactionLayer:
-    """All transactions of one user agent. ``transmit`` takes what is to be sent, in order."""
+    """All transactions of a user agent.
+
+    Args:
+        user: who answers requests.
+        transmit: sends bytes on a flow; it may only queue them, and reports errors later by :meth:`transport_failed`.
+        timers: the base timers.
+        ids: where branches and tags come from.
+    """
 
     def __init__(
         self, *, user: TransactionUser, transmit: Callable[[Flow, bytes], None], timers: Timers, ids: Ids
     ) -> None:
+        self.user = user
         self.timers = timers
-        self.transmit = transmit
-        self.deadlines: Deadlines[Hashable] = Deadlines()
-        self._user = user
+        self.deadlines: Deadlines[tuple[Transaction, Timer]] = Deadlines()
+        self._transmit = transmit
         self._ids = ids
-        self._clients: dict[Hashable, ClientTransaction] = {}
-        self._servers: dict[Hashable, ServerTransaction] = {}
-        self._merging: dict[tuple[str, str, int, str], ServerTransaction] = {}
+        self._clients: dict[ClientKey, ClientTransaction] = {}
+        self._clients_by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
+        self._servers: dict[ServerKey, ServerTransaction] = {}
+        self._merges: dict[MergeKey, ServerTransaction] = {}
 
-    @property
-    def active_count(self) -> int:
-        """Transactions that are not over."""
-        return len(self._clients) + len(self._servers)
+    # -- sending ---------------------------------------------------------------------------------------------------
 
-    # -- the TU's wishes -------------------------------------------------------------------------------------------
+    def send_request(
+        self, request: Request, flow: Flow, handler: ClientHandler, now: float
+    ) -> ClientTransaction:
+        """Puts the top Via on ``request`` (§8.1.1.7, §18.1.1) and sends it in a new client transaction.
 
-    def send_request(self, request: Request, flow: Flow, handler: ClientHandler, now: float) -> ClientTransaction:
-        """Sends a request other than ACK and CANCEL in a transaction of its own; puts the top Via on it."""
-        branch = self._ids.branch()
-        request.headers.prepend("Via", _via(flow, branch))
-        transaction = ClientTransaction(self, (branch, request.method), request, flow, handler)
-        self._clients[transaction.key] = transaction
-        transaction.start(now)
-        return transaction
+        ``handler`` is never called before this returns.
 
-    def send_stateless(self, request: Request, flow: Flow) -> bytes:
-        """Sends an ACK to a 2xx: a branch of its own, no transaction (§13.2.2.4). Returns its bytes, to be sent again."""
-        request.headers.prepend("Via", _via(flow, self._ids.branch()))
-        data = serialize(request)
+        Raises:
+            ValueError: a header field holds CR, LF or NUL.
+        """
+        self._put_via(request, flow)
+        return self._begin(request, flow, handler, now)
+
+    def send_stateless(self, message: Request, flow: Flow) -> bytes:
+        """Puts the top Via on an ACK to a 2xx and sends it once: it is no transaction (§13.2.2.4, §17.1).
+
+        Returns:
+            The bytes, to be given to :meth:`transmit` again for each copy of the 2xx.
+
+        Raises:
+            ValueError: a header field holds CR, LF or NUL.
+        """
+        self._put_via(message, flow)
+        data = serialize(message)
         self.transmit(flow, data)
         return data
 
     def cancel(
-        self, transaction: ClientTransaction, now: float, *, headers: tuple[tuple[str, str], ...] = ()
+        self, transaction: ClientTransaction, now: float, *, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        """Cancels an INVITE (§9.1): at once in Proceeding, after the first provisional in Calling, else not at all."""
-        if not transaction.is_invite or transaction.cancel_wanted:
-            return
-        if transaction.state is State.CALLING:
-            transaction.cancel_wanted = True
-            transaction.cancel_headers = headers
-        elif transaction.state is State.PROCEEDING:
-            transaction.cancel_wanted = True
-            self._send_cancel(transaction, headers, now)
+        """Cancels an INVITE (§9.1): the CANCEL is held until a provisional response came; none once a final one did.
 
-    def _send_cancel(
-        self, transaction: ClientTransaction, headers: tuple[tuple[str, str], ...], now: float
-    ) -> None:
-        cancel = make_cancel(transaction.request, headers)
-        key = (transaction.request.via.branch, "CANCEL")
-        client = ClientTransaction(self, key, cancel, transaction.flow, _Unheard())
-        self._clients[key] = client
-        client.start(now)
-        # §9.1: without a final response within 64*T1 the INVITE counts as cancelled.
-        transaction.start_timer(Timer.B, now, seconds=self.timers.timeout)
+        64*T1 after the CANCEL, if no final response came, the INVITE fails with a timeout.
+        """
+        transaction.cancel(now, headers)
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
-        """Sends a response; a 2xx to INVITE may be sent again and again (RFC 6026 §8.7)."""
-        if transaction.terminated:
-            return
-        self.deadlines.cancel((transaction, _TRYING))
+        """Sends a response. A 2xx to INVITE may be given again to retransmit it; a second final is discarded.
+
+        Raises:
+            ValueError: a header field holds CR, LF or NUL.
+        """
         transaction.respond(response, now)
 
-    def abandon(self, transaction: ClientTransaction) -> None:
-        """Nobody wants to hear of it any more; it still absorbs retransmissions."""
-        transaction.handler = None
+    def abandon(self, transaction: Transaction) -> None:
+        """Nobody is told any more of ``transaction``, which goes on to absorb retransmissions until it ends."""
+        transaction.abandoned = True
 
-    # -- in --------------------------------------------------------------------------------------------------------
+    def transmit(self, flow: Flow, data: bytes) -> None:
+        """Sends bytes outside of any transaction."""
+        self._transmit(flow, data)
+
+    # -- receiving -------------------------------------------------------------------------------------------------
 
     def receive(self, message: Request | Response, flow: Flow, now: float) -> None:
-        """A message arrived."""
-        if isinstance(message, Response):
-            self._receive_response(message, flow, now)
-        else:
+        """A message arrived on ``flow``."""
+        if isinstance(message, Request):
             self._receive_request(message, flow, now)
+        else:
+            self._receive_response(message, flow, now)
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
-        transaction = self._clients.get((response.via.branch, response.cseq.method))
+        via = response.via
+        transaction = self._clients.get((via.branch, response.cseq.method))
         if transaction is None:
-            self._user.on_stray_response(response, flow, now)
-            return
-        transaction.on_response(response, now)
-        if transaction.cancel_wanted and transaction.state is State.PROCEEDING and Timer.B not in transaction.running:
-            self._send_cancel(transaction, transaction.cancel_headers, now)
+            self.user.on_stray_response(response, flow, now)
+        elif not _same_sent_by(via, transaction.request.via):
+            log.debug("dropped a %s: its Via names %s, not this side (RFC 3261 §18.1.2)", response.status, via.sent_by)
+        elif response.via_count > 1:
+            log.debug("dropped a %s that has further to go (RFC 3261 §8.1.3.3)", response.status)
+        else:
+            transaction.on_response(response, now)
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
-        reply_flow = _mark_source(request, flow)
-        if request.method == "ACK":
-            self._receive_ack(request, flow, now)
-            return
-        key = _server_key(request, request.method)
+        key = _server_key(request)
+        reply_flow = _stamp(request, flow)
         transaction = self._servers.get(key)
-        if transaction is not None:
-            transaction.feed(Input.REQUEST, now, request)
-            return
-        if len(self._servers) >= MAX_SERVER_TRANSACTIONS:
-            busy = make_response(request, 503, to_tag=self._ids.tag(), headers=(("Retry-After", "5"),))
-            self.transmit(reply_flow, serialize(busy))
-            return
-        transaction = ServerTransaction(self, key, request, flow, reply_flow)
+        if request.method == "ACK":
+            self._receive_ack(transaction, request, flow, now)
+        elif transaction is not None:
+            transaction.on_request(now)
+        elif len(self._servers) >= MAX_SERVER_TRANSACTIONS:
+            retry = (("Retry-After", "5"),)
+            refusal = make_response(request, 503, to_tag=self._ids.tag(), headers=retry)
+            self.transmit(reply_flow, serialize(refusal))
+        else:
+            self._serve(key, ServerTransaction(self, request, flow, reply_flow, now), now)
+
+    def _receive_ack(
+        self, transaction: ServerTransaction | None, ack: Request, flow: Flow, now: float
+    ) -> None:
+        """An ACK to a failure response is its INVITE transaction's; any other is the TU's (§17.2.1, §13.3.1.4)."""
+        is_ours = transaction is not None and (_has_cookie(ack) or ack.to_tag == transaction.to_tag)
+        if transaction is not None and is_ours:
+            transaction.on_ack(ack, now)
+        else:
+            self.user.on_ack(ack, flow, now)
+
+    def _serve(self, key: ServerKey, transaction: ServerTransaction, now: float) -> None:
+        request = transaction.request
         self._servers[key] = transaction
         if request.method == "CANCEL":
-            self._receive_cancel(transaction, request, now)
+            self._receive_cancel(key, transaction, now)
             return
         if not request.to_tag:
             merge_key = _merge_key(request)
-            if merge_key in self._merging:
-                self.respond(transaction, make_response(request, 482, to_tag=self._ids.tag()), now)
+            if merge_key in self._merges:
+                # The same request on another path: only the first is for the TU (§8.2.2.2).
+                transaction.respond(make_response(request, 482, to_tag=self._ids.tag()), now)
                 return
-            self._merging[merge_key] = transaction
-        if transaction.is_invite:
-            self.deadlines.set((transaction, _TRYING), now + TRYING_AFTER)
-        self._user.on_request(transaction, request, now)
+            self._merges[merge_key] = transaction
+        self.user.on_request(transaction, request, now)
 
-    def _receive_ack(self, request: Request, flow: Flow, now: float) -> None:
-        transaction = self._servers.get(_server_key(request, "INVITE"))
-        if transaction is None:
-            self._user.on_ack(request, flow, now)
-        else:
-            transaction.feed(Input.ACK, now, request)
-
-    def _receive_cancel(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
-        invite = self._servers.get(_server_key(cancel, "INVITE"))
+    def _receive_cancel(self, key: ServerKey, transaction: ServerTransaction, now: float) -> None:
+        """A new CANCEL (§9.2): answered here, since only the transaction to be cancelled knows what it is about."""
+        cancel = transaction.request
+        invite = self._servers.get((*key[:-1], "INVITE"))
         if invite is None:
-            self.respond(transaction, make_response(cancel, 481, to_tag=self._ids.tag()), now)
+            transaction.respond(make_response(cancel, 481, to_tag=self._ids.tag()), now)
             return
-        self.respond(transaction, make_response(cancel, 200, to_tag=self._ids.tag()), now)
-        if invite.state is State.PROCEEDING:
-            self._user.on_cancel(invite, cancel, now)
+        transaction.respond(make_response(cancel, 200, to_tag=invite.to_tag or self._ids.tag()), now)
+        if invite.last_status < 200 and not invite.abandoned:
+            self.user.on_cancel(invite, cancel, now)
 
-    def transport_failed(self, flow: Flow, now: float) -> None:
-        """The flow is gone (§18.4): what waits on it hears so now."""
-        waiting: list[Transaction] = [each for each in self._clients.values() if each.flow == flow]
-        waiting += [each for each in self._servers.values() if each.reply_flow == flow]
-        for transaction in waiting:
-            transaction.feed(Input.TRANSPORT_ERROR, now)
+    # -- time and failure ------------------------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
-        """Fires what is due."""
-        for key in self.deadlines.pop_due(now):
-            transaction, timer = cast("tuple[Transaction, Timer | str]", key)
-            if isinstance(timer, Timer):
-                transaction.on_timer(timer, now)
-            elif isinstance(transaction, ServerTransaction) and not transaction.last_status:
-                transaction.respond(make_response(transaction.request, 100), now)
+        """Fires every timer that is due at ``now``."""
+        # One at a time: what one timer does may stop the next.
+        while (due := self.deadlines.pop_next(now)) is not None:
+            transaction, timer = due
+            transaction.on_timer(timer, now)
 
     def next_deadline(self) -> float | None:
-        """When :meth:`handle_timer` wants to be called next."""
+        """When :meth:`handle_timer` wants to be called."""
         return self.deadlines.next()
 
-    # -- TransactionHost -------------------------------------------------------------------------------------------
+    def transport_failed(self, flow: Flow, now: float) -> None:
+        """A flow is dead: each client transaction that waits on it fails (§17.1.4).
+
+        Server transactions stay: their client may retransmit on another flow (RFC 6026 §8.8).
+        """
+        for transaction in tuple(self._clients_by_flow.get(flow, ())):
+            transaction.on_transport_error(now)
+
+    @property
+    def active_count(self) -> int:
+        """Transactions that have not ended yet."""
+        return len(self._clients) + len(self._servers)
+
+    # -- TransactionContext ----------------------------------------------------------------------------------------
+
+    def send_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
+        """See :class:`~sipcore.protocol.transaction.TransactionContext`."""
+        # What answers the CANCEL says nothing of the INVITE, whose own final response is awaited (§9.1).
+        self._begin(cancel, flow, None, now)
 
     def forget(self, transaction: Transaction) -> None:
-        """See :class:`~sipcore.protocol.transaction.TransactionHost`."""
-        if isinstance(transaction, ServerTransaction):
-            self.deadlines.cancel((transaction, _TRYING))
-            self._servers.pop(transaction.key, None)
-            merge_key = _merge_key(transaction.request)
-            if self._merging.get(merge_key) is transaction:
-                del self._merging[merge_key]
-        else:
-            self._clients.pop(transaction.key, None)
+        """See :class:`~sipcore.protocol.transaction.TransactionContext`."""
+        request = transaction.request
+        if isinstance(transaction, ClientTransaction):
+            del self._clients[request.via.branch, request.method]
+            siblings = self._clients_by_flow[transaction.flow]
+            del siblings[transaction]
+            if not siblings:
+                del self._clients_by_flow[transaction.flow]
+            return
+        del self._servers[_server_key(request)]
+        merge_key = _merge_key(request)
+        if self._merges.get(merge_key) is transaction:
+            del self._merges[merge_key]
 
-    def pass_ack(self, transaction: ServerTransaction, ack: Request, now: float) -> None:
-        """See :class:`~sipcore.protocol.transaction.TransactionHost`."""
-        self._user.on_ack(ack, transaction.flow, now)
+    def _begin(
+        self, request: Request, flow: Flow, handler: ClientHandler | None, now: float
+    ) -> ClientTransaction:
+        transaction = ClientTransaction(self, request, flow, handler, now)
+        self._clients[request.via.branch, request.method] = transaction
+        self._clients_by_flow.setdefault(flow, {})[transaction] = None
+        return transaction
 
-    def server_timed_out(self, transaction: ServerTransaction, now: float) -> None:
-        """See :class:`~sipcore.protocol.transaction.TransactionHost`."""
-        self._user.on_server_timeout(transaction, now)
-
-
-class _Unheard:
-    """The handler of CANCEL: its answer changes nothing, the INVITE's does (§9.1)."""
-
-    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        """Not needed."""
-
-    def on_failure(self, transaction: ClientTransaction, failure: TransactionFailure, now: float) -> None:
-        """Not needed."""
-
-
-def _via(flow: Flow, branch: str) -> str:
-    """A Via of ours (§18.1.1); over UDP it asks for the response to come back the way it went (RFC 3581 §3)."""
-    host, port = flow.advertised
-    where = f"[{host}]" if ":" in host else host
-    rport = "" if flow.reliable else ";rport"
-    return f"SIP/2.0/{flow.transport.upper()} {where}:{port}{rport};branch={branch}"
+    def _put_via(self, request: Request, flow: Flow) -> None:
+        host, port = flow.advertised if flow.advertised[0] else flow.local
+        bracketed = f"[{host}]" if ":" in host else host
+        # RFC 3581: over UDP the response shall come back to the port that the request left from.
+        rport = ";rport" if flow.transport == "udp" else ""
+        request.headers.prepend(
+            "Via", f"SIP/2.0/{flow.transport.upper()} {bracketed}:{port};branch={self._ids.branch()}{rport}"
+        )
 
 
-def _mark_source(request: Request, flow: Flow) -> Flow:
-    """Writes where a request came from into its top Via and returns where its responses go (§18.2.1-2, RFC 3581 §4)."""
+def _stamp(request: Request, flow: Flow) -> Flow:
+    """Marks the top Via with the source (§18.2.1, RFC 3581 §4).
+
+    Returns:
+        Where responses go (§18.2.2): reliable transports, the same connection; UDP, the source address, and the source
+        port where ``rport`` asks for it, else the port of sent-by. ``maddr`` is not followed: a request could point
+        responses at a third party with it, and multicast (its purpose) is not spoken here.
+    """
     via = request.via
     host, port = flow.remote
-    asked = "rport" in via.params
-    if not (asked or via.host != host):
-        return flow if flow.reliable else replace(flow, remote=(host, via.port or 5060))
-    lines = request.headers.get_all("Via")
-    values = split_list(lines[0])
-    top = _EMPTY_RPORT.sub(f";rport={port}", values[0], count=1) if asked else values[0]
-    if "received" not in via.params:
-        top += f";received={host}"
-    request.headers.set("Via", ", ".join([top, *values[1:]]))
-    for line in lines[1:]:
-        request.headers.add("Via", line)
-    return flow if asked or flow.reliable else replace(flow, remote=(host, via.port or 5060))
+    wants_rport = "rport" in via.params and flow.transport == "udp"
+    received = host if wants_rport or not _same_host(via.host, host) else None
+    request.stamp_via(received=received, rport=port if wants_rport else None)
+    if flow.reliable or wants_rport:
+        return flow
+    return replace(flow, remote=(host, via.port or _DEFAULT_PORT))
 
 
-def _server_key(request: Request, method: str) -> Hashable:
-    """§17.2.3: branch, sent-by and method, or what RFC 2543 matched by where the branch has no magic cookie."""
+def _same_host(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False
+
+
+def _same_sent_by(via: Via, ours: Via) -> bool:
+    return (via.port or _DEFAULT_PORT) == ours.port and _same_host(via.host, ours.host)
+
+
+def _has_cookie(request: Request) -> bool:
+    return request.via.branch[: len(MAGIC_COOKIE)].lower() == MAGIC_COOKIE.lower()
+
+
+def _server_key(request: Request) -> ServerKey:
+    """What a request's server transaction is found by (§17.2.3). Stamping Via does not change it."""
+    method = "INVITE" if request.method == "ACK" else request.method
     via = request.via
-    if via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE):
+    if _has_cookie(request):
         return (via.branch, via.sent_by, method)
-    return (str(request.uri), request.from_tag, request.call_id, request.cseq.number, via.sent_by, via.branch, method)
+    cseq = str(request.cseq.number)
+    where = f"{via.transport} {via.sent_by} {via.branch}"
+    return (str(request.uri), request.from_tag, request.call_id, cseq, where, method)
 
 
-def _merge_key(request: Request) -> tuple[str, str, int, str]:
-    return (request.from_tag, request.call_id, request.cseq.number, request.method)
+def _merge_key(request: Request) -> MergeKey:
+    return (request.call_id, request.from_tag, str(request.cseq))

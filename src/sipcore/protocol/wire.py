@@ -8,12 +8,13 @@ and status lines without a reason, and they spell parameters anew, while a user 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 from sipmessage import MediaType
 from sipmessage.message import COMPACT_FORMS
 
-from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Uri, Via, split_list
+from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Params, Uri, Via, split_list
 
 __all__ = [
     "MAX_HEADERS",
@@ -35,7 +36,6 @@ MAX_HEADERS = 256
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _FOLD = re.compile(r"\r?\n[ \t]+")
-_FORBIDDEN = re.compile(r"[\r\n\x00]")
 _CANONICAL = {name.lower(): name for name in COMPACT_FORMS.values()} | {
     name.lower(): name
     for name in (
@@ -63,11 +63,21 @@ _CANONICAL = {name.lower(): name for name in COMPACT_FORMS.values()} | {
     )
 }
 _COMPACT = {short: long.lower() for short, long in COMPACT_FORMS.items()}
-_MANDATORY = ("via", "from", "to", "call-id", "cseq")
+_NAMES = {name: (name.lower(), name) for name in _CANONICAL.values()} | {
+    short: (long.lower(), long) for short, long in COMPACT_FORMS.items()
+}
+"""Names in their usual spelling to key and canonical name; others take the long way."""
 _SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards", "content-length"})
-_SECRET = re.compile(
-    r"^((?:proxy-)?authorization[ \t]*:[ \t]*\w+[ \t]*).*$", re.IGNORECASE | re.MULTILINE
+_URI_PASSWORD = re.compile(r"(sips?:[^\s:@<>;]+:)[^\s@<>]+(?=@)", re.IGNORECASE)
+_SECRETS = (
+    re.compile(r"^((?:proxy-)?authorization[ \t]*:[ \t]*(?:\w+[ \t]+)?).*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^([\w\-]*(?:token|secret|password|api-?key)[\w\-]*[ \t]*:[ \t]*).*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^(a=crypto:.*inline:)\S+", re.IGNORECASE | re.MULTILINE),
+    _URI_PASSWORD,
 )
+
+_NO_URI = Uri("invalid")
+"""Stands for a request URI that cannot be understood, until the request is refused."""
 
 T = TypeVar("T")
 
@@ -92,6 +102,7 @@ class Headers:
         self._items: list[tuple[str, str, str]] = []
         """Key in lower case, name as written, value."""
         self._cache: dict[str, object] = {}
+        """Typed values by key."""
 
     @staticmethod
     def key(name: str) -> str:
@@ -102,24 +113,51 @@ class Headers:
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value."""
         key = self.key(name)
-        return next((value for known, _, value in self._items if known == key), default)
+        for known, _, value in self._items:
+            if known == key:
+                return value
+        return default
 
     def get_all(self, name: str) -> list[str]:
         """All values, one per line of the message."""
         key = self.key(name)
         return [value for known, _, value in self._items if known == key]
 
+    def fill(self, lines: list[str]) -> tuple[dict[str, str], str]:
+        """Appends lines as they came.
+
+        Returns:
+            The values of headers that may come only once, by key, and what is wrong with the lines; empty if nothing.
+        """
+        single: dict[str, str] = {}
+        defect = ""
+        for line in lines:
+            name, colon, value = line.partition(":")
+            known = _NAMES.get(name)
+            if known is None:
+                name = name.rstrip()
+                if not colon or not _TOKEN.match(name):
+                    defect = defect or "a header line without a name"
+                    continue
+                key = self.key(name)
+                known = (key, _CANONICAL.get(key, name))
+            value = value.strip()
+            self._items.append((*known, value))
+            if known[0] in _SINGLE and single.setdefault(known[0], value) != value:
+                defect = f"{known[1]} more than once"
+        return single, defect
+
     def add(self, name: str, value: str) -> None:
         """Appends a line."""
         key = self.key(name)
         self._items.append((key, _CANONICAL.get(key, name), value))
-        self._cache.clear()
+        self._cache.pop(key, None)
 
     def prepend(self, name: str, value: str) -> None:
         """Puts a line before all others."""
         key = self.key(name)
         self._items.insert(0, (key, _CANONICAL.get(key, name), value))
-        self._cache.clear()
+        self._cache.pop(key, None)
 
     def set(self, name: str, value: str) -> None:
         """Replaces all lines of a name by one, at the place of the first."""
@@ -128,15 +166,27 @@ class Headers:
             if known == key:
                 rest = [item for item in self._items[position + 1 :] if item[0] != key]
                 self._items[position:] = [(key, _CANONICAL.get(key, name), value), *rest]
-                self._cache.clear()
+                self._cache.pop(key, None)
                 return
         self.add(name, value)
+
+    def replace_first(self, name: str, value: str) -> None:
+        """Replaces the first line of a name, which must be there."""
+        key = self.key(name)
+        position = next(index for index, item in enumerate(self._items) if item[0] == key)
+        self._items[position] = (key, self._items[position][1], value)
+        self._cache.pop(key, None)
 
     def remove(self, name: str) -> None:
         """Removes all lines of a name."""
         key = self.key(name)
         self._items = [item for item in self._items if item[0] != key]
-        self._cache.clear()
+        self._cache.pop(key, None)
+
+    @property
+    def lines(self) -> Sequence[tuple[str, str, str]]:
+        """Key, name and value of each line; not to be changed."""
+        return self._items
 
     def items(self) -> list[tuple[str, str]]:
         """Name and value of each line."""
@@ -151,11 +201,11 @@ class Headers:
     def copy(self) -> Headers:
         """An independent copy."""
         clone = Headers()
-        clone._items = self._items.copy()  # noqa: SLF001 - same class
+        clone._items, clone._cache = self._items.copy(), self._cache.copy()  # noqa: SLF001 - same class
         return clone
 
     def cached(self, name: str, value: T) -> T:
-        """Remembers a typed value until any line changes."""
+        """Remembers the typed value of a header until one of its lines changes."""
         self._cache[name] = value
         return value
 
@@ -178,12 +228,8 @@ class Message:
 
     @property
     def vias(self) -> tuple[Via, ...]:
-        """Via values, topmost first (§20.42)."""
-        known = self.headers.recall("vias")
-        if known is not None:
-            return cast("tuple[Via, ...]", known)
-        values = tuple(via for line in self.headers.get_all("Via") for via in Via.parse_many(line))
-        return self.headers.cached("vias", values)
+        """Via values, topmost first (§20.42); lower ones that cannot be understood are left out."""
+        return (self.via, *_understood(Via, self._via_texts[1:]))
 
     @property
     def via(self) -> Via:
@@ -191,20 +237,42 @@ class Message:
         known = self.headers.recall("via")
         if known is not None:
             return cast("Via", known)
-        values = split_list(self._mandatory("Via"))
+        line = self._mandatory("Via")
+        values = split_list(line) if "," in line else [line]
         if not values:
             raise MalformedValue("Via is empty")
         return self.headers.cached("via", Via.parse(values[0]))
 
     @property
+    def _via_texts(self) -> list[str]:
+        return [value for line in self.headers.get_all("Via") for value in split_list(line)]
+
+    @property
+    def via_count(self) -> int:
+        """How many Via values there are; a response that reaches a user agent has one (§8.1.3.3)."""
+        return len(self._via_texts)
+
+    def stamp_via(self, *, received: str | None, rport: int | None) -> None:
+        """Writes where a request came from into its topmost Via (§18.2.1, RFC 3581 §4); the rest keeps its spelling."""
+        changes = {"received": received, "rport": None if rport is None else str(rport)}
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        if not wanted:
+            return
+        lines = self.headers.get_all("Via")
+        top, *others = split_list(lines[0])
+        sent_by, semicolon, parameters = top.partition(";")
+        stamped = sent_by.rstrip() + str(Params.parse(semicolon + parameters).with_(**wanted))
+        self.headers.replace_first("Via", ", ".join((stamped, *others)))
+
+    @property
     def from_(self) -> NameAddr:
         """From (§20.20)."""
-        return self._name_addr("From")
+        return self._name_addr("from")
 
     @property
     def to(self) -> NameAddr:
         """To (§20.39)."""
-        return self._name_addr("To")
+        return self._name_addr("to")
 
     @property
     def from_tag(self) -> str:
@@ -232,7 +300,7 @@ class Message:
     @property
     def contacts(self) -> tuple[NameAddr, ...]:
         """Contact values that can be understood; ``*`` gives none (§20.10)."""
-        return self._name_addrs("Contact")
+        return self._name_addrs("contact")
 
     @property
     def contact(self) -> NameAddr | None:
@@ -243,12 +311,12 @@ class Message:
     @property
     def routes(self) -> tuple[NameAddr, ...]:
         """Route values (§20.34)."""
-        return self._name_addrs("Route")
+        return self._name_addrs("route")
 
     @property
     def record_routes(self) -> tuple[NameAddr, ...]:
         """Record-Route values, in message order (§20.30)."""
-        return self._name_addrs("Record-Route")
+        return self._name_addrs("record-route")
 
     def list_of(self, name: str) -> tuple[str, ...]:
         """Comma-separated tokens over all lines of a name: Allow, Supported, Require …"""
@@ -285,24 +353,31 @@ class Message:
             raise MalformedValue(f"{name} is missing")
         return value
 
-    def _name_addr(self, name: str) -> NameAddr:
-        known = self.headers.recall(name)
+    def _name_addr(self, key: str) -> NameAddr:
+        known = self.headers.recall(key)
         if known is not None:
             return cast("NameAddr", known)
-        return self.headers.cached(name, NameAddr.parse(self._mandatory(name)))
+        return self.headers.cached(key, NameAddr.parse(self._mandatory(key)))
 
-    def _name_addrs(self, name: str) -> tuple[NameAddr, ...]:
-        known = self.headers.recall(name)
+    def _name_addrs(self, key: str) -> tuple[NameAddr, ...]:
+        known = self.headers.recall(key)
         if known is not None:
             return cast("tuple[NameAddr, ...]", known)
-        values: list[NameAddr] = []
-        for line in self.headers.get_all(name):
-            for part in split_list(line):
-                try:
-                    values.append(NameAddr.parse(part))
-                except MalformedValue:
-                    continue
-        return self.headers.cached(name, tuple(values))
+        texts = [value for line in self.headers.get_all(key) for value in split_list(line)]
+        return self.headers.cached(key, tuple(_understood(NameAddr, texts)))
+
+
+V = TypeVar("V", NameAddr, Via)
+
+
+def _understood(kind: type[V], texts: list[str]) -> list[V]:
+    values: list[V] = []
+    for text in texts:
+        try:
+            values.append(kind.parse(text))
+        except MalformedValue:
+            continue
+    return values
 
 
 class Request(Message):
@@ -316,7 +391,8 @@ class Request(Message):
         self.uri = uri
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.uri} {self.headers.get('Call-ID')}>"
+        uri = _URI_PASSWORD.sub(r"\1***", str(self.uri))
+        return f"<Request {self.method} {uri} {self.headers.get('Call-ID')}>"
 
     def copy(self) -> Request:
         """An independent copy."""
@@ -351,21 +427,18 @@ def parse_message(data: bytes) -> Request | Response:
         raise MalformedMessage(f"more than {MAX_MESSAGE} bytes", status=413)
     head, body = _split(data)
     # surrogateescape: bytes that are not UTF-8 come out again as they were.
-    lines = _FOLD.sub(" ", head.decode("utf-8", "surrogateescape")).replace("\r\n", "\n").split("\n")
-    message = _start_line(lines[0])
-    headers = message.headers
-    if len(lines) - 1 > MAX_HEADERS:
+    text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    if "\r" in text or "\0" in text:
+        raise MalformedMessage("a lone CR, or NUL")
+    first_line, *lines = text.split("\n")
+    message = _start_line(first_line)
+    if len(lines) > MAX_HEADERS:
         raise MalformedMessage(f"more than {MAX_HEADERS} header lines")
-    broken = ""
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        name = name.rstrip()
-        if not colon or not _TOKEN.match(name):
-            broken = broken or "a header line without a name"
-            continue
-        headers.add(name, value.strip())
-    _check(message, lines[0], broken)
-    message.body = _body(message, body)
+    single, defect = message.headers.fill(lines)
+    _check(message, first_line, single, defect)
+    message.body = _body(message, single.get("content-length"), body)
     return message
 
 
@@ -373,7 +446,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
     data = data.lstrip(b"\r\n")
     for end in (b"\r\n\r\n", b"\n\n"):
         head, found, body = data.partition(end)
-        if found:
+        if found and b"\n\n" not in head:
             return head, body
     # A missing empty line: the whole is the head (seen from sloppy UDP peers).
     return data.rstrip(b"\r\n"), b""
@@ -382,65 +455,61 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 def _start_line(line: str) -> Request | Response:
     pieces = line.strip().split(" ")
     if pieces[0].upper() == "SIP/2.0":
-        if len(pieces) < 2 or not (pieces[1].isascii() and pieces[1].isdigit()) or not 100 <= int(pieces[1][:4]) <= 699:
+        code = pieces[1] if len(pieces) > 1 else ""
+        if len(code) != 3 or not (code.isascii() and code.isdigit()) or not 100 <= int(code) <= 699:
             raise MalformedMessage("the status line has no status code of 100-699")
-        return Response(int(pieces[1]), " ".join(pieces[2:]))
-    version = pieces[-1].upper()
-    if len(pieces) < 3 or not version.startswith("SIP/") or not _TOKEN.match(pieces[0]):
+        return Response(int(code), " ".join(pieces[2:]))
+    if len(pieces) < 3 or not pieces[-1].upper().startswith("SIP/") or not _TOKEN.match(pieces[0]):
         raise MalformedMessage("neither a request nor a response")
+    uri = " ".join(pieces[1:-1]).strip()
     try:
-        uri = Uri.parse("".join(pieces[1:-1]).strip("<>"))
+        return Request(pieces[0], Uri.parse(uri.strip("<>") if " " not in uri else ""))
     except MalformedValue:
-        uri = Uri("invalid", "invalid")
-    return Request(pieces[0], uri)
+        return Request(pieces[0], _NO_URI)
 
 
-def _check(message: Request | Response, first_line: str, broken: str) -> None:
+def _check(message: Request | Response, first_line: str, single: dict[str, str], defect: str) -> None:
     """Refuses a message that lacks what every message has (§8.1.1), as far as it can still be answered."""
     request = message if isinstance(message, Request) else None
     try:
-        message.vias  # noqa: B018 - parsing is the check
-        message.via  # noqa: B018
+        message.via  # noqa: B018 - parsing is the check
         message.from_  # noqa: B018
         message.to  # noqa: B018
-        message.call_id  # noqa: B018
+        if not single.get("call-id"):
+            raise MalformedValue("Call-ID is missing")
         cseq = message.cseq
     except MalformedValue as error:
-        answerable = request if request is not None and _answerable(request) else None
+        answerable = request if request is not None and _answerable(request, single) else None
         raise MalformedMessage(str(error), request=answerable) from None
-    for name in _SINGLE:
-        if len(set(message.headers.get_all(name))) > 1:
-            raise MalformedMessage(f"{name} more than once", request=request)
-    if request is not None and cseq.method != request.method:
-        raise MalformedMessage("the CSeq method is not the request's", request=request)
     if request is not None:
-        pieces = first_line.strip().split(" ")
-        if pieces[-1].upper() != "SIP/2.0":
+        if not first_line.rstrip().upper().endswith(" SIP/2.0"):
             raise MalformedMessage("only SIP/2.0 is spoken here", status=505, request=request)
-        if request.uri.scheme == "invalid" or len(pieces) != 3:
+        if request.uri is _NO_URI:
             raise MalformedMessage("the request URI is malformed", request=request)
-    if broken:
-        raise MalformedMessage(broken, request=request)
+        if cseq.method != request.method:
+            raise MalformedMessage("the CSeq method is not the request's", request=request)
+    if defect:
+        raise MalformedMessage(defect, request=request)
 
 
-def _answerable(request: Request) -> bool:
+def _answerable(request: Request, single: dict[str, str]) -> bool:
+    """Whether a response can copy what it must (§8.2.6.2) and find its way."""
     try:
         request.via  # noqa: B018 - parsing is the check
+        request.to  # noqa: B018 - a tag may have to be added
     except MalformedValue:
         return False
-    return all(name in request.headers for name in _MANDATORY)
+    return all(name in single for name in ("from", "call-id", "cseq"))
 
 
-def _body(message: Request | Response, rest: bytes) -> bytes:
+def _body(message: Request | Response, length_text: str | None, rest: bytes) -> bytes:
     """§18.3: over UDP the datagram ends the body unless Content-Length ends it earlier; too long a length is an error."""
-    text = message.headers.get("Content-Length")
-    if text is None:
+    if length_text is None:
         return rest
     request = message if isinstance(message, Request) else None
-    stripped = text.strip()
-    if not (stripped.isascii() and stripped.isdigit()) or len(stripped) > 9:
+    if not (length_text.isascii() and length_text.isdigit()) or len(length_text) > 9:
         raise MalformedMessage("Content-Length is no number", request=request)
-    length = int(stripped)
+    length = int(length_text)
     if length > len(rest):
         raise MalformedMessage("Content-Length is more than there is", request=request)
     return rest[:length]
@@ -458,15 +527,17 @@ def serialize(message: Request | Response) -> bytes:
         else f"SIP/2.0 {message.status} {message.reason}"
     )
     lines = [first]
-    lines += [f"{name}: {value}" for name, value in message.headers.items() if name != "Content-Length"]
+    lines += [f"{name}: {value}" for key, name, value in message.headers.lines if key != "content-length"]
     lines.append(f"Content-Length: {len(message.body)}")
-    if any(_FORBIDDEN.search(line) for line in lines):
+    text = "\r\n".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines) - 1 or "\0" in text:
         raise ValueError("A header field may not hold CR, LF or NUL")
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + message.body
+    return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + message.body
 
 
 def redact(data: bytes) -> str:
-    """A message as text for people, without credentials."""
-    text = data.decode("utf-8", "replace")
-    head, separator, body = text.partition("\r\n\r\n")
-    return _SECRET.sub(r"\1***", _FOLD.sub(" ", head)).replace("\r\n", "\n") + ("\n\n" + body if separator else "")
+    """A message as text for people: credentials, passwords in URIs, secret-looking headers and SDP keys are ``***``."""
+    text = _FOLD.sub(" ", data.decode("utf-8", "replace")).replace("\r\n", "\n")
+    for secret in _SECRETS:
+        text = secret.sub(r"\1***", text)
+    return text

@@ -1,0 +1,157 @@
+"""Where the far end's audio goes: one frame of 8 kHz int16 samples each tick of the clock, silence where none came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import soundfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["AudioSink", "CallbackSink", "QueueSink", "WavSink"]
+
+logger = logging.getLogger(__name__)
+
+
+class AudioSink(Protocol):
+    """Takes audio on the clock: `write` must return at once."""
+
+    def write(self, pcm: NDArray[np.int16]) -> None:
+        """One frame, int16 (160,), read-only; it shares memory with all frames of its tick, so copy what is kept."""
+
+    def close(self) -> None:
+        """The stream is closed or the sink was removed; no frame comes after this. May be called again."""
+
+
+class CallbackSink:
+    """Calls a function with each frame."""
+
+    def __init__(self, callback: Callable[[NDArray[np.int16]], None]) -> None:
+        self._callback = callback
+
+    def write(self, pcm: NDArray[np.int16]) -> None:
+        """Hands the frame over."""
+        self._callback(pcm)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class QueueSink:
+    """An async iterator of frames with a bound: a slow reader loses the oldest ones, counted, and never slows the call."""
+
+    def __init__(self, max_frames: int = 100) -> None:
+        self._frames: deque[NDArray[np.int16]] = deque()
+        self._max = max_frames
+        self._wakeup = asyncio.Event()
+        self._closed = False
+        self.dropped = 0
+        """Frames that were thrown away unread."""
+
+    def write(self, pcm: NDArray[np.int16]) -> None:
+        """Queues a copy."""
+        if self._closed:
+            return
+        if len(self._frames) >= self._max:
+            self._frames.popleft()
+            self.dropped += 1
+        self._frames.append(pcm.copy())
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """The iteration ends after the frames that are queued."""
+        self._closed = True
+        self._wakeup.set()
+
+    def __aiter__(self) -> QueueSink:
+        return self
+
+    async def __anext__(self) -> NDArray[np.int16]:
+        while not self._frames:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        return self._frames.popleft()
+
+
+class WavSink:
+    """Records to a 16-bit mono wav. The clock only queues; a thread writes in blocks of half a second."""
+
+    BLOCK_FRAMES = 25
+
+    def __init__(self, path: str | Path, rate: int = 8000) -> None:
+        """Creates the file.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        self.path = path
+        self._rate = rate
+        self._pending: list[NDArray[np.int16]] = []
+        self._blocks: queue.SimpleQueue[list[NDArray[np.int16]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self.samples = 0
+        """Samples recorded so far."""
+        self.error: Exception | None = None
+        """Why recording stopped early: a full disk, for instance."""
+        try:
+            self._file = soundfile.SoundFile(str(path), "w", samplerate=rate, channels=1, format="WAV", subtype="PCM_16")
+        except soundfile.SoundFileError as error:
+            raise OSError(f"cannot record to {path}: {getattr(error, 'error_string', error)}") from error
+        self._thread = threading.Thread(target=self._write_blocks, name="wav-recorder", daemon=True)
+        self._thread.start()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording so far."""
+        return self.samples / self._rate
+
+    def write(self, pcm: NDArray[np.int16]) -> None:
+        """Queues a copy for the thread."""
+        if self._closed:
+            return
+        self._pending.append(pcm.copy())
+        self.samples += len(pcm)
+        if len(self._pending) >= self.BLOCK_FRAMES:
+            self._blocks.put(self._pending)
+            self._pending = []
+
+    def close(self) -> None:
+        """Ends the recording; the thread writes what is queued and closes the file. Does not wait for it."""
+        if not self._closed:
+            self._closed = True
+            self._blocks.put(self._pending)
+            self._blocks.put(None)
+
+    async def wait_closed(self) -> None:
+        """Waits until the file is complete on disk, off the loop's thread."""
+        self.close()
+        await asyncio.to_thread(self._thread.join)
+
+    def join(self) -> None:
+        """`wait_closed` for callers without an event loop."""
+        self.close()
+        self._thread.join()
+
+    def _write_blocks(self) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._file.close)
+            while (block := self._blocks.get()) is not None:
+                if block and self.error is None:
+                    try:
+                        self._file.write(np.concatenate(block))
+                    except (soundfile.SoundFileError, OSError) as error:
+                        self.error = error
+                        logger.error("recording to %s stopped: %s", self.path, error)

@@ -1,0 +1,115 @@
+"""Where a stream's audio comes from: anything that hands out 8 kHz int16 samples when the clock asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ArraySource", "AudioSource", "QueueSource"]
+
+
+class AudioSource(Protocol):
+    """Audio that is read on the clock: `read` must return at once."""
+
+    @property
+    def total_samples(self) -> int | None:
+        """How many samples there are in all, or None when nobody knows."""
+
+    @property
+    def exhausted(self) -> bool:
+        """True when no further sample will ever come."""
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        """Up to ``samples`` samples, int16 (n,). Fewer than asked for are padded with silence, or with what plays next
+        when the source is exhausted."""
+
+
+class ArraySource:
+    """Samples that are all there already."""
+
+    def __init__(self, samples: NDArray[np.int16]) -> None:
+        """int16 (n,); not copied.
+
+        Raises:
+            ValueError: another type or shape.
+        """
+        if samples.dtype != np.int16 or samples.ndim != 1:
+            raise ValueError(f"samples are {samples.dtype} {samples.shape}, not int16 (n,)")
+        self._samples = samples
+        self._position = 0
+
+    @property
+    def total_samples(self) -> int:
+        """The array's length."""
+        return len(self._samples)
+
+    @property
+    def exhausted(self) -> bool:
+        """True when the last sample was read."""
+        return self._position >= len(self._samples)
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        """The next up to ``samples`` samples, a view."""
+        position = self._position
+        self._position = position + samples
+        return self._samples[position : position + samples]
+
+
+class QueueSource:
+    """Live samples with a bound: what comes faster than it plays is refused, what comes too late is silence."""
+
+    def __init__(self, max_samples: int = 8000) -> None:
+        self._max = max_samples
+        self._chunks: list[NDArray[np.int16]] = []
+        self._queued = 0
+        self._ended = False
+        self.dropped_samples = 0
+        """Samples refused because the queue was full."""
+
+    @property
+    def total_samples(self) -> None:
+        """Not known."""
+        return None
+
+    @property
+    def queued_samples(self) -> int:
+        """Samples waiting to be played."""
+        return self._queued
+
+    @property
+    def exhausted(self) -> bool:
+        """True after `end`, when everything was read."""
+        return self._ended and not self._queued
+
+    def write(self, samples: NDArray[np.int16]) -> bool:
+        """Queues a copy of int16 (n,); False, and counted, when it does not fit or after `end`."""
+        if self._ended or self._queued + len(samples) > self._max:
+            self.dropped_samples += len(samples)
+            return False
+        if len(samples):
+            self._chunks.append(np.array(samples, np.int16))
+            self._queued += len(samples)
+        return True
+
+    def end(self) -> None:
+        """No more will be written; the playback completes when the queue is empty."""
+        self._ended = True
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        """The next up to ``samples`` samples."""
+        parts: list[NDArray[np.int16]] = []
+        wanted = samples
+        while wanted and self._chunks:
+            chunk = self._chunks[0]
+            parts.append(chunk[:wanted])
+            if len(chunk) > wanted:
+                self._chunks[0] = chunk[wanted:]
+            else:
+                del self._chunks[0]
+            wanted -= len(parts[-1])
+        self._queued -= samples - wanted
+        return np.concatenate(parts) if parts else np.zeros(0, np.int16)

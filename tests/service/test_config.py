@@ -1,0 +1,147 @@
+"""Settings: option > variable > file > default, and one clear line for each wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.config import Endpoint, PortRange, ServerSettings, SettingsError, load_settings
+from service.loops import loop_factory
+
+SAMPLES = {
+    "grpc": ("0.0.0.0:6000", Endpoint("0.0.0.0", 6000)),
+    "sip": ("[::1]:5060", Endpoint("::1", 5060)),
+    "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
+    "advertise": ("203.0.113.7", "203.0.113.7"),
+    "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),
+    "user_agent": ("Desk 1.0", "Desk 1.0"),
+    "ring_timeout": ("12.5", 12.5),
+    "register_expires": ("120", 120),
+    "history_size": ("7", 7),
+    "wav_limit": ("3", 3),
+    "tracebacks": ("false", False),
+    "call_control_token": ("hush", "hush"),
+    "event_loop": ("asyncio", "asyncio"),
+    "log_level": ("debug", "debug"),
+    "log_format": ("json", "json"),
+    "trace_sip": ("trace.txt", Path("trace.txt")),
+}
+
+
+def value(settings: ServerSettings, name: str) -> object:
+    found = getattr(settings, name)
+    return found.get_secret_value() if name == "call_control_token" else found
+
+
+def test_there_is_a_sample_of_every_setting() -> None:
+    assert set(SAMPLES) == set(ServerSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_setting_in_every_place_and_their_precedence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, parsed = SAMPLES[name]
+    file = tmp_path / "server.toml"
+    file.write_text(f'{name} = "{text}"\n')
+    default = value(load_settings({}), name)
+    assert default != parsed
+    assert value(load_settings({}, config=file), name) == parsed
+    assert value(load_settings({name: text}), name) == parsed
+    monkeypatch.setenv(f"SIPCORE_{name.upper()}", text)
+    assert value(load_settings({}), name) == parsed
+    broken = tmp_path / "broken.toml"
+    broken.write_text(f"{name} = {{}}\n")
+    assert value(load_settings({}, config=broken), name) == parsed  # the variable counts more
+    monkeypatch.setenv(f"SIPCORE_{name.upper()}", "\N{BELL}[]")
+    assert value(load_settings({name: text}), name) == parsed  # the option counts more
+
+
+def test_toml_types_and_the_file_from_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('codecs = ["PCMA"]\nring_timeout = 45\ntracebacks = false\n')
+    monkeypatch.setenv("SIPCORE_CONFIG", str(file))
+    settings = load_settings({})
+    assert (settings.codecs, settings.ring_timeout, settings.tracebacks) == (("PCMA",), 45.0, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"grpc": "nonsense"}, "--grpc: must be HOST:PORT"),
+        ({"grpc": "127.0.0.1:65536"}, "--grpc: must be HOST:PORT"),
+        ({"sip": "::1:5060"}, "--sip: must be HOST:PORT"),
+        ({"rtp_ports": "9-1"}, "--rtp-ports: must be LO-HI"),
+        ({"rtp_ports": "1-70000"}, "--rtp-ports: must be LO-HI"),
+        ({"codecs": "OPUS"}, "--codecs: must name PCMU, PCMA or both"),
+        ({"advertise": "a b"}, "--advertise: must be a host name or an IP address"),
+        ({"ring_timeout": "0"}, "--ring-timeout: should be greater than 0"),
+        ({"history_size": "many"}, "--history-size: should be a valid integer"),
+        ({"log_level": "loud"}, "--log-level: should be 'debug', 'info', 'warning' or 'error', not 'loud'"),
+        ({"user_agent": "x\r\nVia: y"}, "--user-agent: "),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(options: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(options)
+    line = str(raised.value)
+    assert line.startswith(said)
+    assert "\n" not in line
+
+
+def test_the_place_of_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('log_level = "loud"\nspeed = 9\n')
+    monkeypatch.setenv("SIPCORE_HISTORY_SIZE", "0")
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"grpc": "x"}, config=file)
+    line = str(raised.value)
+    assert "--grpc:" in line
+    assert "SIPCORE_HISTORY_SIZE:" in line
+    assert f"{file}, log_level:" in line
+    assert f"{file}: there is no setting 'speed'" in line
+
+
+def test_a_file_that_is_missing_or_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no file"):
+        load_settings({}, config=tmp_path / "none.toml")
+    file = tmp_path / "bad.toml"
+    file.write_text("grpc =")
+    with pytest.raises(SettingsError, match=r"bad\.toml"):
+        load_settings({}, config=file)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"bad\.toml"):
+        load_settings({}, config=file)
+
+
+def test_the_token_is_never_shown() -> None:
+    settings = load_settings({"call_control_token": "hush-hush"})
+    assert "hush-hush" not in repr(settings) + str(settings)
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"call_control_token": ["hush-hush"]})
+    assert "hush-hush" not in str(raised.value)
+
+
+def test_what_the_layers_get() -> None:
+    settings = load_settings(
+        {"sip": "127.0.0.1:5070", "rtp_ports": "30000-30100", "wav_limit": 2, "codecs": "PCMA"}
+    )
+    agent = settings.user_agent_config()
+    assert (agent.sip_host, agent.sip_port, agent.rtp_ports) == ("127.0.0.1", 5070, (30000, 30100))
+    assert agent.codecs == ("PCMA",)
+    assert settings.wav_limit_bytes == 2 * 2**20
+    assert settings.receive_limit_bytes > 2 * settings.wav_limit_bytes
+
+
+def test_the_largest_message_leaves_room_for_the_lists_that_must_be_refused_with_a_reason() -> None:
+    """Issue: a 100 MB list of wavs is refused by this server's own words, not by gRPC's."""
+    assert load_settings({}).wav_limit_bytes < 100_000_000 < load_settings({}).receive_limit_bytes
+
+
+def test_event_loops() -> None:
+    assert loop_factory("asyncio") is None
+    for name in ("auto", "uvloop"):
+        factory = loop_factory(name)
+        assert factory is not None
+        factory().close()
