@@ -120,9 +120,7 @@ class Accounts:
         if line is None:
             line = self._lines[address.key] = Line(self._agent, account, address, self._options)
         self._newest_registered = line
-        return await self._run(
-            line, lambda operation: sessions.register_account(line, account, operation), remaining
-        )
+        return await self._run(line, lambda operation: sessions.register_account(line, account, operation), remaining)
 
     async def start_session(self, name: str, auto_answer_interval: int, remaining: Remaining) -> Status:
         """SipStartSession."""
@@ -148,9 +146,7 @@ class Accounts:
 
     # -- calls -----------------------------------------------------------------------------------------------
 
-    async def start_call(
-        self, scope: Scope, callee: str, headers: Mapping[str, str], remaining: Remaining
-    ) -> Status:
+    async def start_call(self, scope: Scope, callee: str, headers: Mapping[str, str], remaining: Remaining) -> Status:
         """SipStartCall."""
         self._check_running()
         line = self.select(scope)
@@ -158,9 +154,7 @@ class Accounts:
         check_extension_headers(headers)
         if line is None:
             return _no_account(scope)
-        return await self._run(
-            line, lambda operation: calls.start_call(line, callee, headers, operation), remaining
-        )
+        return await self._run(line, lambda operation: calls.start_call(line, callee, headers, operation), remaining)
 
     async def end_call(
         self, scope: Scope, *, hard: bool, reason: EndReason, amd: AmdResult | None, remaining: Remaining
@@ -269,7 +263,5 @@ def _no_account(scope: Scope) -> Status:
 
 
 def _no_session(name: str, error: NoSession | AccountNotRegistered) -> Status:
-    status = Status(
-        StatusType.NO_SESSION, account=name, description=str(error), exception=type(error).__name__
-    )
+    status = Status(StatusType.NO_SESSION, account=name, description=str(error), exception=type(error).__name__)
     return History(1).stamp(status)

@@ -69,9 +69,7 @@ def call(
     ] = "",
     duration: Annotated[
         float | None,
-        typer.Option(
-            "--duration", metavar="SECONDS", help="Stay this long after the answer, whatever is played."
-        ),
+        typer.Option("--duration", metavar="SECONDS", help="Stay this long after the answer, whatever is played."),
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long it may ring.")

@@ -64,9 +64,7 @@ def _endpoint(value: object) -> Endpoint:
         return value
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", str(value).strip())
     if found is None or int(found[3]) > 65535:
-        raise ValueError(
-            "must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051"
-        )
+        raise ValueError("must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051")
     return Endpoint(found[1] or found[2], int(found[3]))
 
 
@@ -99,9 +97,7 @@ def _host(value: object) -> str:
 class ServerSettings(BaseSettings):
     """What ``sipcore serve`` can be told."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False)
 
     grpc: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
         default=Endpoint("127.0.0.1", 50051),
@@ -162,9 +158,7 @@ class ServerSettings(BaseSettings):
         description="Largest size of all files of one SipPlayWavFiles together.",
         json_schema_extra={"metavar": "MIB"},
     )
-    tracebacks: bool = Field(
-        default=True, description="Put Python tracebacks into statuses (exception_traceback)."
-    )
+    tracebacks: bool = Field(default=True, description="Put Python tracebacks into statuses (exception_traceback).")
     call_control_token: SecretStr = Field(
         default=SecretStr(""),
         description="Secret that SipSetCallMediaControl and SipStreamCallAudio ask for. Better set as a"
@@ -253,9 +247,7 @@ def load_settings(
     try:
         return WithFile(**options)
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(_explain(one, options, config, environ) for one in error.errors())
-        ) from None
+        raise SettingsError("; ".join(_explain(one, options, config, environ) for one in error.errors())) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{config}: {error}") from None
 

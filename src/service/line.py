@@ -50,9 +50,7 @@ class LineOptions:
 class Line:
     """State and recording; the use cases are in ``calls``, ``transfers``, ``playback`` and ``sessions``."""
 
-    def __init__(
-        self, agent: UserAgent, account: Account, address: AccountAddress, options: LineOptions
-    ) -> None:
+    def __init__(self, agent: UserAgent, account: Account, address: AccountAddress, options: LineOptions) -> None:
         self.agent = agent
         self.account = account
         self.address = address
@@ -265,9 +263,7 @@ class Line:
         try:
             await ongoing.call.answer()
         except SipError as error:
-            logger.info(
-                "%s: incoming call %s could not be answered: %s", self.name, ongoing.identity.call_id, error
-            )
+            logger.info("%s: incoming call %s could not be answered: %s", self.name, ongoing.identity.call_id, error)
 
     def begin(self, call: Call, about: CallIdentity) -> OngoingCall:
         """Makes ``call`` the ongoing one, records *_CALL_INITIATED and follows the call to its end."""
@@ -327,9 +323,7 @@ class Line:
         if error is None:
             error = CallCancelled(description)
         code = ended.code if ended is not None and ended.code else None
-        return self.status(
-            about.failed_type, about, description=description, error=error, code=code, amd=ongoing.amd
-        )
+        return self.status(about.failed_type, about, description=description, error=error, code=code, amd=ongoing.amd)
 
     # -- tasks -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from service.status import AmdResult, Status, StatusType
-from sipcore.events import Party
 
 if TYPE_CHECKING:
     from sipcore.call import Call
@@ -34,9 +33,7 @@ class EndReason(IntEnum):
 TRANSFERRED = "Call transferred"
 _DESCRIPTIONS = {
     EndReason.ANSWERING_MACHINE: "Answering machine detected with hang up",
-    EndReason.ANSWERING_MACHINE_VOICE_MESSAGE_LEFT: (
-        "Answering machine detected with left voice message and hang up"
-    ),
+    EndReason.ANSWERING_MACHINE_VOICE_MESSAGE_LEFT: ("Answering machine detected with left voice message and hang up"),
     EndReason.TRANSFERRED: TRANSFERRED,
 }
 """Fixed terminal descriptions of CONTRACT §4."""
@@ -116,9 +113,7 @@ class OngoingCall:
         """The fixed text of CONTRACT §4 where the client gave a reason, else who ended the call and why."""
         if self.transferred:
             return TRANSFERRED
-        if ended.by is Party.LOCAL and self.end_reason is not EndReason.UNSPECIFIED:
-            return _DESCRIPTIONS[self.end_reason]
-        return ended.description
+        return _DESCRIPTIONS.get(self.end_reason, ended.description)
 
     @property
     def is_transferred(self) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 
+from service.errors import ServerStopping
 from service.status import Status
 
 __all__ = ["Operation", "Operations"]
@@ -73,6 +74,8 @@ class Operations:
                 if left is None or left > SHORTEST_MARGIN / 2:  # else it is the deadline: the work goes on
                     task.cancel()
             raise
+        if task.cancelled():
+            raise ServerStopping("the server stopped before the request was done")
         if task.done():
             return task.result()
         self._orphans.add(task)

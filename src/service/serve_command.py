@@ -23,8 +23,8 @@ __all__ = ["serve"]
 def serve(**options: Any) -> None:
     """Serve ondewo.sip.Sip: accounts, calls and audio for voice bots, over gRPC.
 
-    Prints one line that starts with "ready" once it takes requests. Ctrl-C or SIGTERM hangs up all calls, removes
-    every registration and ends with exit code 0. Exit code 2: a setting is wrong. 1: a port is taken.
+    Prints one line that starts with "ready" once it takes requests. Ctrl-C or SIGTERM hangs up all calls,
+    removes every registration and ends with exit code 0. Exit code 2: a setting is wrong. 1: a port is taken.
 
     \b
     Examples:
@@ -44,9 +44,7 @@ def serve(**options: Any) -> None:
     """
     config: Path | None = options.pop("config")
     try:
-        settings = load_settings(
-            {name: value for name, value in options.items() if value is not None}, config=config
-        )
+        settings = load_settings({name: value for name, value in options.items() if value is not None}, config=config)
         factory = loop_factory(settings.event_loop)
     except SettingsError as error:
         typer.echo(f"sipcore serve: {error}", err=True)

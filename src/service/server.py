@@ -15,7 +15,7 @@ from service.accounts import Accounts
 from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
 from service.loops import SWITCH_INTERVAL
-from service.servicer import Servicer
+from service.servicer import GRPC_OPTIONS, Servicer
 from sipcore.net.trace import Trace
 from sipcore.useragent import UserAgent
 
@@ -44,14 +44,7 @@ class Server:
         self.grpc_address = settings.grpc
         """Where gRPC listens; the real port once started."""
         self._grpc = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", settings.receive_limit_bytes),
-                ("grpc.max_send_message_length", -1),  # a long history is ours, so no limit of gRPC's
-                (
-                    "grpc.so_reuseport",
-                    0,
-                ),  # a second server on the same port must fail, not take half the requests
-            ]
+            options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
 
@@ -73,16 +66,12 @@ class Server:
         try:
             await self.agent.start()
         except OSError as error:
-            raise StartError(
-                f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}"
-            ) from error
+            raise StartError(f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}") from error
         try:
             port = self._grpc.add_insecure_port(str(self.settings.grpc))
         except RuntimeError as error:
             await self.agent.close()
-            raise StartError(
-                f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}"
-            ) from error
+            raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
         self.grpc_address = Endpoint(self.settings.grpc.host, port)
         await self._grpc.start()
 

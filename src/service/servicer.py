@@ -15,7 +15,13 @@ from service.errors import rpc_error
 from service.generated.ondewo.sip import sip_pb2 as pb
 from service.generated.ondewo.sip.sip_pb2_grpc import SipServicer
 
-__all__ = ["Servicer"]
+__all__ = ["GRPC_OPTIONS", "Servicer"]
+
+GRPC_OPTIONS = (
+    ("grpc.max_send_message_length", -1),  # a long history is ours, so no limit of gRPC's
+    ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not take half the requests
+)
+"""For every gRPC server that carries the servicer."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -48,9 +54,7 @@ class Servicer(SipServicer):
         self._accounts = accounts
 
     @_rpc
-    async def SipRegisterAccount(
-        self, request: pb.SipRegisterAccountRequest, context: Context
-    ) -> pb.SipStatus:
+    async def SipRegisterAccount(self, request: pb.SipRegisterAccountRequest, context: Context) -> pb.SipStatus:
         status = await self._accounts.register_account(
             request.account_name,
             request.password,
@@ -69,9 +73,7 @@ class Servicer(SipServicer):
 
     @_rpc
     async def SipEndSession(self, request: Empty, context: Context) -> pb.SipStatus:
-        return converters.sip_status(
-            await self._accounts.end_session(_scope(context), context.time_remaining)
-        )
+        return converters.sip_status(await self._accounts.end_session(_scope(context), context.time_remaining))
 
     @_rpc
     async def SipStartCall(self, request: pb.SipStartCallRequest, context: Context) -> pb.SipStatus:
@@ -108,13 +110,11 @@ class Servicer(SipServicer):
 
     @_rpc
     async def SipGetSipStatusHistory(self, request: Empty, context: Context) -> pb.SipStatusHistoryResponse:
-        return converters.history_response(self._accounts.history(_scope(context)))
+        return await converters.history_response(self._accounts.history(_scope(context)))
 
     @_rpc
     async def SipPlayWavFiles(self, request: pb.SipPlayWavFilesRequest, context: Context) -> pb.SipStatus:
-        status = await self._accounts.play_wav_files(
-            _scope(context), request.wav_files, context.time_remaining
-        )
+        status = await self._accounts.play_wav_files(_scope(context), request.wav_files, context.time_remaining)
         return converters.sip_status(status)
 
     @_rpc
@@ -133,9 +133,7 @@ class Servicer(SipServicer):
         await _unimplemented(context, "SipReportAnsweringMachineDetected")
         return pb.SipStatus()
 
-    async def SipSetCallMediaControl(
-        self, request: pb.SipSetCallMediaControlRequest, context: Context
-    ) -> pb.SipStatus:
+    async def SipSetCallMediaControl(self, request: pb.SipSetCallMediaControlRequest, context: Context) -> pb.SipStatus:
         await _unimplemented(context, "SipSetCallMediaControl")
         return pb.SipStatus()
 
@@ -148,6 +146,4 @@ class Servicer(SipServicer):
 
 async def _unimplemented(context: Context, method: str) -> None:
     """Ends the request; ``abort`` raises."""
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, f"this version of the server does not implement {method}"
-    )
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this version of the server does not implement {method}")

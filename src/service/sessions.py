@@ -62,9 +62,7 @@ async def start_session(line: Line, name: str, auto_answer_interval: int, operat
         if line.registration is None or not line.registration.registered:
             outcome = await _register(line)
             if outcome.type is not StatusType.REGISTERED:
-                error = AccountNotRegistered(
-                    f"{name} is not registered: {outcome.description}", code=outcome.sip_code
-                )
+                error = AccountNotRegistered(f"{name} is not registered: {outcome.description}", code=outcome.sip_code)
                 return line.refuse(StatusType.NO_SESSION, error)
         line.session_open = True
         line.had_session = True

@@ -26,9 +26,7 @@ CANCELLED = "reason=refer-cancelled"
 IN_PROGRESS = "reason=transfer-in-progress"
 
 
-async def transfer_call(
-    line: Line, target: str, headers: Mapping[str, str], outcome_timeout_ms: int
-) -> Status:
+async def transfer_call(line: Line, target: str, headers: Mapping[str, str], outcome_timeout_ms: int) -> Status:
     """Hands the far end of the ongoing call over to ``target``.
 
     Returns:
@@ -44,9 +42,7 @@ async def transfer_call(
         return refusal
     ongoing = line.connected_call("SipTransferCall")
     if isinstance(ongoing, NoOngoingCall):
-        return line.refuse(
-            StatusType.NO_ONGOING_CALL, ongoing, line.ongoing.identity if line.ongoing else None
-        )
+        return line.refuse(StatusType.NO_ONGOING_CALL, ongoing, line.ongoing.identity if line.ongoing else None)
     attempt = _Attempt(line, ongoing, target, headers)
     if ongoing.transferring or ongoing.transferred:
         return attempt.failed(TransferInProgress("Another transfer of this call is in flight"), IN_PROGRESS)

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
     from rtp.statistics import StreamStatistics
+
     from sipcore.broadcast import Subscription
     from sipcore.media import AudioInput, CallMedia, Playback
     from sipcore.protocol.invite_session import InviteSession
@@ -277,7 +277,7 @@ class Call:
     # -- hold and transfer -----------------------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Asks the far end to stop sending: re-INVITE ``sendonly`` (RFC 3264 §8.4). Refused holds leave all as it is."""
+        """Asks the far end to stop sending: re-INVITE ``sendonly`` (RFC 3264 §8.4). A refusal leaves all as it is."""
         self._offer("sendonly")
 
     def resume(self) -> None:
@@ -345,9 +345,9 @@ class Call:
         match event:
             case SessionProvisional():
                 self._on_provisional(event)
-            case SessionEstablished(media, headers):
+            case SessionEstablished():
                 self._on_established(event)
-            case SessionMediaChanged(media):
+            case SessionMediaChanged():
                 self._on_media_changed(event)
             case SessionEnded(cause, by, code, description, error):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error))

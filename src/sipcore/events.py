@@ -153,6 +153,4 @@ class CallEnded:
     """The error that :meth:`Call.connected` raises, where the call never connected."""
 
 
-CallEvent = (
-    CallRinging | CallAnswered | CallHeld | CallResumed | DtmfReceived | TransferProgress | CallEnded
-)
+CallEvent = CallRinging | CallAnswered | CallHeld | CallResumed | DtmfReceived | TransferProgress | CallEnded

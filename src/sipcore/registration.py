@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_CALLS = 64
 """Incoming calls that ring for :meth:`Registration.incoming` and were not fetched yet; more get 486."""
+UNREGISTER_PATIENCE = 2.0
+"""Seconds to wait for the answer to an un-REGISTER."""
 
 
 class Registration:
@@ -46,6 +48,7 @@ class Registration:
         self._registered = False
         self._closed = False
         self._outcome = asyncio.Event()
+        self._unbound = asyncio.Event()
         self._gone = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -88,8 +91,8 @@ class Registration:
         """Waits for the outcome of the registration that is under way, if it is not registered already.
 
         Raises:
-            AuthenticationFailed, RegistrationRejected, RegistrationTimeout, ServerUnreachable: it failed; the agent goes
-                on trying.
+            AuthenticationFailed, RegistrationRejected, RegistrationTimeout, ServerUnreachable: it failed; the agent
+                goes on trying.
         """
         await self._outcome.wait()
         if not self._registered and self.last_error is not None:
@@ -120,7 +123,7 @@ class Registration:
             registrar.stop(self._runtime.now())
             self._runtime.pump()
             try:
-                await asyncio.wait_for(self._unregistered(), 2.0)
+                await asyncio.wait_for(self._unbound.wait(), UNREGISTER_PATIENCE)
             except TimeoutError:
                 log.info("no answer to the un-REGISTER of %s", self._line.address.text)
         await self._runtime.forget_registration(self)
@@ -128,11 +131,6 @@ class Registration:
         self._incoming.put_nowait(None)
         self._events.close()
         self._gone.set()
-
-    async def _unregistered(self) -> None:
-        async for event in self._events.subscribe(replay=False):
-            if isinstance(event, Unregistered):
-                return
 
     def on_event(self, event: RegistrationEvent) -> None:
         """Told by the user agent: the registration changed."""
@@ -147,6 +145,7 @@ class Registration:
                 self._outcome.set()
             case Unregistered():
                 self._registered = False
+                self._unbound.set()
         self._events.publish(event)
 
     # -- calls -----------------------------------------------------------------------------------------------------

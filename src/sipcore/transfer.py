@@ -94,7 +94,9 @@ class Transfer:
 class ReferRequest:
     """The far end asks this side to call somebody. One of :meth:`accept` and :meth:`refuse` must be called at once."""
 
-    def __init__(self, session: InviteSession, refer: IncomingRefer, clock: Callable[[], float], pump: Callable[[], None]) -> None:
+    def __init__(
+        self, session: InviteSession, refer: IncomingRefer, clock: Callable[[], float], pump: Callable[[], None]
+    ) -> None:
         self._session = session
         self._refer = refer
         self._clock = clock

@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 from rtp.engine import MediaEngine
+
 from rtp.ports import NoPortAvailable
 from sipcore.config import UserAgentConfig
 from sipcore.errors import CallError, SipError
@@ -91,11 +92,13 @@ class UserAgent:
         self._closed = True
         if self._started:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout * 0.8):
+                async with asyncio.timeout(timeout * 0.4):
                     await asyncio.gather(*(call.hangup(cause=EndCause.SHUTDOWN) for call in self.calls))
-                    await asyncio.gather(*(line.unregister() for line in self.registrations))
             for call in self.calls:
                 call.hangup_now(cause=EndCause.SHUTDOWN)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout * 0.4):
+                    await asyncio.gather(*(line.unregister() for line in self.registrations))
         await self.media.close()
         await self._driver.close()
 

@@ -31,9 +31,7 @@ class Phone:
         self.address = address
         self.stack = Stack(UserAgentConfig(), rng=random.Random(f"{name}{scene.seed}"), user_agent="test")
         self.node: StackNode = scene.network.add_stack(address, self.stack)
-        self.line: Line = self.stack.add_line(
-            Account(f"sip:{name}@{address[0]}", password=password)
-        )
+        self.line: Line = self.stack.add_line(Account(f"sip:{name}@{address[0]}", password=password))
 
     def call(self, to: str, *, ring_timeout: float = 60.0, headers: tuple[tuple[str, str], ...] = ()) -> InviteSession:
         """Places a call."""

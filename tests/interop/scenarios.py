@@ -255,9 +255,7 @@ def _notify(cseq: int, status: str, *, final: bool) -> tuple[str, ...]:
 
 def refer_accepted(outcome: str = "") -> Scenario:
     """202, then NOTIFY with 100 and with ``outcome`` (status and reason); empty: no NOTIFY at all."""
-    reports = (
-        (*_notify(201, "100 Trying", final=False), *_notify(202, outcome, final=True)) if outcome else ()
-    )
+    reports = (*_notify(201, "100 Trying", final=False), *_notify(202, outcome, final=True)) if outcome else ()
     return Scenario(
         "refer-accepted",
         (
@@ -277,9 +275,7 @@ def refer_refused(status: str) -> Scenario:
 
 def refer_challenged(user: str, password: str) -> Scenario:
     """407 to the REFER inside the dialog; with the right digest it is accepted."""
-    challenge = (
-        'Proxy-Authenticate: Digest realm="sipp.test", nonce="11ff", opaque="o", algorithm=MD5, qop="auth"'
-    )
+    challenge = 'Proxy-Authenticate: Digest realm="sipp.test", nonce="11ff", opaque="o", algorithm=MD5, qop="auth"'
     return Scenario(
         "refer-challenged",
         (
@@ -453,7 +449,7 @@ def _granted(seconds: int) -> str:
 
 
 def registrar_recovers(status: str) -> Scenario:
-    """Refuses the first REGISTER, grants the second; both have one Call-ID (SIPp would take another for a new call)."""
+    """Refuses the first REGISTER, grants the second: one Call-ID, else SIPp would take it for a new call."""
     return Scenario(
         "registrar-recovers",
         (receive("REGISTER"), respond(status), receive("REGISTER"), _granted(600)),

@@ -49,9 +49,7 @@ def test_a_signal_cut_off_in_the_middle_correlates_less() -> None:
     [
         pytest.param(np.concatenate((PLAYED[:CUT], PLAYED[CUT + 160 :])), id="a lost packet"),
         pytest.param(np.concatenate((PLAYED[:CUT], SILENCE[:160], PLAYED[CUT:])), id="a gap"),
-        pytest.param(
-            np.concatenate((PLAYED[:CUT], PLAYED[CUT - 160 : CUT], PLAYED[CUT:])), id="a repeated packet"
-        ),
+        pytest.param(np.concatenate((PLAYED[:CUT], PLAYED[CUT - 160 : CUT], PLAYED[CUT:])), id="a repeated packet"),
     ],
 )
 def test_a_shift_in_the_middle_is_a_fault(damaged: npt.NDArray[np.int16]) -> None:

@@ -46,9 +46,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("make", [scenarios.refuses, scenarios.rings_then_refuses])
 @pytest.mark.parametrize(("status", "exception_name"), REFUSALS)
-async def test_refused(
-    peers: Peers, make: Callable[[str], Scenario], status: str, exception_name: str
-) -> None:
+async def test_refused(peers: Peers, make: Callable[[str], Scenario], status: str, exception_name: str) -> None:
     """Through Kamailio; the refusal gets its ACK (else the script would not end)."""
     line = await open_line(peers)
     far_end = await peers.sipp(make(status))
@@ -64,9 +62,7 @@ async def test_refused(
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_refused_without_a_proxy(peers: Peers, transport: str) -> None:
     line = await open_line(peers)
-    far_end = await peers.sipp(
-        scenarios.refuses("486 Busy Here"), transport="tcp" if transport == "tcp" else "udp"
-    )
+    far_end = await peers.sipp(scenarios.refuses("486 Busy Here"), transport="tcp" if transport == "tcp" else "udp")
     assert_failed(await line.bot.call(far_end.uri()), "CallRejected", 486)
     await far_end.finished()
 
@@ -124,7 +120,7 @@ async def test_refused_port(peers: Peers, transport: str) -> None:
 
 
 async def test_a_far_end_that_never_answers(peers: Peers) -> None:
-    """No response at all: no CANCEL may be sent (RFC 3261 §9.1), the INVITE is repeated with doubling intervals."""
+    """No response at all: no CANCEL may be sent (RFC 3261 §9.1); the INVITE is repeated, intervals doubling."""
     line = await open_line(peers, arguments=("--ring-timeout", "3"))
     with SilentPeer() as silent:
         failed = await line.bot.call(f"sip:bob@{silent.address}")
@@ -231,9 +227,7 @@ async def test_a_far_end_that_answers_late(peers: Peers) -> None:
     await far_end.finished()
 
 
-@pytest.mark.parametrize(
-    "options", [KamailioOptions(), KamailioOptions(record_route=False)], ids=["RR", "no RR"]
-)
+@pytest.mark.parametrize("options", [KamailioOptions(), KamailioOptions(record_route=False)], ids=["RR", "no RR"])
 async def test_a_far_end_that_hangs_up_first(peers: Peers, options: KamailioOptions) -> None:
     line = await open_line(peers, options=options)
     far_end = await peers.sipp(scenarios.hangs_up_first(500))
@@ -363,7 +357,7 @@ async def test_options(peers: Peers) -> None:
 
 
 async def _where(line: Line, through_proxy: bool) -> tuple[str, str]:
-    """Target and user for a scripted caller: Kamailio and alice, or the contact that the server registered."""
+    """Target and user for a scripted caller: Kamailio and alice, or the contact that was registered."""
     if through_proxy:
         return line.kamailio.address, "alice"
     (contact,) = await line.kamailio.contacts("alice")

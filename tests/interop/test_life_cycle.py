@@ -272,7 +272,7 @@ async def test_two_accounts_call_each_other_in_one_server(peers: Peers) -> None:
 async def test_kamailio_set_up_otherwise(peers: Peers, options: KamailioOptions) -> None:
     """The same call with other proxies' habits: out, hung up by this side, un-registered."""
     line = await open_line(peers, options=options)
-    # baresip's digest knows MD5 only: where another algorithm is asked for, it stays outside and is bound by hand.
+    # baresip's digest knows MD5 only; where another algorithm is asked for it does not register.
     on_its_own = options.algorithm != "MD5"
     bob = await peers.baresip("bob", line.kamailio.address if on_its_own else line.kamailio)
     if on_its_own:

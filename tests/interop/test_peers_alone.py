@@ -60,9 +60,7 @@ async def test_sipp_follows_its_script_through_kamailio(peers: Peers) -> None:
     assert called.received("BYE") == 1
 
 
-@pytest.mark.parametrize(
-    "script", [scenarios.refuses("486 Busy Here"), scenarios.hangs_up_first(200)], ids=str
-)
+@pytest.mark.parametrize("script", [scenarios.refuses("486 Busy Here"), scenarios.hangs_up_first(200)], ids=str)
 async def test_baresip_takes_part_in_a_script(peers: Peers, script: Scenario) -> None:
     """The scripts in which SIPp is called are well-formed SIP: another telephone gets along with them."""
     alice = await peers.baresip("alice", "127.0.0.1:9")

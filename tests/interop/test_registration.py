@@ -29,7 +29,7 @@ async def test_wrong_password(peers: Peers) -> None:
 
 
 async def test_an_authentication_name_of_its_own(peers: Peers) -> None:
-    """The digest's user name is not the address' user: Kamailio knows alice, but alice may not register bob."""
+    """Digest user name and address differ: Kamailio knows alice, but alice may not register bob."""
     kamailio = await peers.kamailio()
     bot = await peers.voicebot()
     failed = await bot.register(kamailio.aor("bob"), SUBSCRIBERS["alice"], auth_username="alice")
@@ -144,7 +144,7 @@ async def test_a_registrar_that_never_answers(peers: Peers) -> None:
 
 
 async def test_a_registrar_that_goes_away_and_comes_back(peers: Peers) -> None:
-    """A refresh fails for good, the history says so; when the registrar is back, the account is registered again."""
+    """A refresh fails for good and the history says so; when the registrar is back, so is the account."""
     registrar = await peers.sipp(scenarios.registrar_forgets("500 Server Internal Error"))
     bot = await peers.voicebot()
     assert kind(await bot.register(f"alice@{HOST}:{registrar.port}", "secret")) == "REGISTERED"

@@ -1,4 +1,5 @@
-"""The network of :mod:`tests.kit.network` for drivers on a loop: best run in virtual time, see ``virtual_time``."""
+"""The network of :mod:`tests.kit.network` for drivers on a loop: best run in virtual time, see
+``virtual_time``."""
 
 from __future__ import annotations
 
@@ -116,9 +117,7 @@ class MemoryFlows:
         if receiver is None:
             self.told_closed(flow, "connection refused")
             return
-        receiver.told(
-            data, Flow(flow.transport, flow.remote, flow.local, flow.connection, advertised=flow.remote)
-        )
+        receiver.told(data, Flow(flow.transport, flow.remote, flow.local, flow.connection, advertised=flow.remote))
 
     def told(self, data: bytes, flow: Flow) -> None:
         """A message arrived."""

@@ -24,7 +24,8 @@ def _factories() -> list[Any]:
 
 
 def both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Decorator: makes an ``async def`` test two, one per loop. Each must be over in ten seconds of real time."""
+    """Decorator: makes an ``async def`` test two, one per loop. Each must be over in ten seconds of real
+    time."""
 
     async def main(*args: Any, **kwargs: Any) -> None:
         async with asyncio.timeout(10):

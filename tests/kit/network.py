@@ -1,6 +1,8 @@
-"""A network in memory that joins pure protocol objects in virtual time: slow, lossy, and the same for the same seed.
+"""A network in memory that joins pure protocol objects in virtual time: slow, lossy, and the same for the
+same seed.
 
-:class:`Network` steps everything itself, without asyncio. :mod:`tests.kit.loop_network` does the same to drivers on a loop.
+:class:`Network` steps everything itself, without asyncio. :mod:`tests.kit.loop_network` does the same to
+drivers on a loop.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the network does to datagrams. Streams are only delayed, by the longest delay, so that they stay in order."""
+    """What the network does to datagrams. Streams are only delayed, by the longest delay, so that they stay
+    in order."""
 
     delay: tuple[float, float] = (0.01, 0.01)
     """Shortest and longest one-way time, seconds; an interval reorders what is sent close together."""
@@ -105,7 +108,7 @@ class Network:
         self._queue: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()
 
-    # -- building --------------------------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------------------
 
     def join(self, address: Address, node: Node) -> None:
         """Puts a node at an address."""
@@ -126,7 +129,7 @@ class Network:
         self.join(address, node)
         return node
 
-    # -- running ---------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Takes what the nodes want sent. To be called after a node was told something from outside."""

@@ -1,8 +1,8 @@
 """An asyncio loop whose clock jumps: hours of timers pass in milliseconds, and always in the same order.
 
-Whenever no task can run, the loop does not sleep until the next timer but sets its clock to that timer. Sockets and
-threads still work (the loop looks at them before each jump, and waits for running executor jobs), but they live in real
-time: what is tested with them should not depend on timers.
+Whenever no task can run, the loop does not sleep until the next timer but sets its clock to that timer.
+Sockets and threads still work (the loop looks at them before each jump, and waits for running executor jobs),
+but they live in real time: what is tested with them should not depend on timers.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class _JumpingSelector(selectors.BaseSelector):
         self._loop = loop
         self._real = selectors.DefaultSelector()
 
-    def register(
-        self, fileobj: FileDescriptorLike, events: int, data: Any = None
-    ) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
@@ -73,8 +71,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """See the module's docstring. Its clock starts at 0.
 
     Args:
-        limit: virtual seconds after which the loop gives up; finds tests that wait for what never comes while some
-            periodic timer keeps the loop busy.
+        limit: virtual seconds after which the loop gives up; finds tests that wait for what never comes while
+            some periodic timer keeps the loop busy.
     """
 
     def __init__(self, *, limit: float = 7 * 86_400.0) -> None:
@@ -135,6 +133,6 @@ def virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
         run_virtual(main())
 
-    # inspect.iscoroutinefunction follows __wrapped__ in some versions; pytest must see a plain function. The signature
-    # (its fixtures) is kept.
+    # inspect.iscoroutinefunction follows __wrapped__ in some versions; pytest must see a plain function. The
+    # signature (its fixtures) is kept.
     return run

@@ -59,9 +59,7 @@ class Bench:
 
     # -- requests
 
-    async def register(
-        self, name: str = ALICE, password: str = "secret", deadline: float | None = None
-    ) -> Status:
+    async def register(self, name: str = ALICE, password: str = "secret", deadline: float | None = None) -> Status:
         return await self.accounts.register_account(name, password, "", "", self._until(deadline))
 
     async def start(self, name: str = ALICE, auto_answer: int = 0, deadline: float | None = None) -> Status:
@@ -89,9 +87,7 @@ class Bench:
         deadline: float | None = None,
     ) -> Status:
         scope = Scope(call_id=call_id)
-        return await self.accounts.end_call(
-            scope, hard=hard, reason=reason, amd=amd, remaining=self._until(deadline)
-        )
+        return await self.accounts.end_call(scope, hard=hard, reason=reason, amd=amd, remaining=self._until(deadline))
 
     async def transfer(
         self,

@@ -124,9 +124,7 @@ def test_the_token_is_never_shown() -> None:
 
 
 def test_what_the_layers_get() -> None:
-    settings = load_settings(
-        {"sip": "127.0.0.1:5070", "rtp_ports": "30000-30100", "wav_limit": 2, "codecs": "PCMA"}
-    )
+    settings = load_settings({"sip": "127.0.0.1:5070", "rtp_ports": "30000-30100", "wav_limit": 2, "codecs": "PCMA"})
     agent = settings.user_agent_config()
     assert (agent.sip_host, agent.sip_port, agent.rtp_ports) == ("127.0.0.1", 5070, (30000, 30100))
     assert agent.codecs == ("PCMA",)

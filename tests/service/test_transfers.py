@@ -38,9 +38,7 @@ async def test_without_outcome_a_challenge_to_the_refer_gets_its_chance() -> Non
     assert call.did == ["refer carol", "hangup"]  # as soon as the REFER was answered
 
 
-async def _waiting(
-    bench: Bench, outcome_ms: int = 5000, deadline: float | None = None
-) -> asyncio.Task[Status]:
+async def _waiting(bench: Bench, outcome_ms: int = 5000, deadline: float | None = None) -> asyncio.Task[Status]:
     task = asyncio.create_task(bench.transfer(outcome_ms=outcome_ms, deadline=deadline))
     await settle()
     return task

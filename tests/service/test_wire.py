@@ -36,8 +36,7 @@ MESSAGES = {
     " 4 bool take_over; 5 string stream_id; 6 int32 max_duration_s",
     "SipCallAudioFrame": "1 bytes pcm_s16le; 2 uint64 sequence",
     "SipCallAudioRequest": "1 SipCallAudioConfig config; 2 SipCallAudioFrame audio; 3 bool agent_muted",
-    "SipCallAudioStarted": "1 string stream_id; 2 int32 sample_rate_hz; 3 int32 frame_ms;"
-    " 4 SipCallAudioMode mode",
+    "SipCallAudioStarted": "1 string stream_id; 2 int32 sample_rate_hz; 3 int32 frame_ms; 4 SipCallAudioMode mode",
     "SipCallAudioStats": "1 uint64 frames_sent; 2 uint64 frames_dropped; 3 uint64 frames_received;"
     " 4 uint64 underruns; 5 uint64 frames_discarded",
     "SipCallAudioEnded": "1 SipCallAudioEndReason reason; 2 string detail",
@@ -48,10 +47,8 @@ MESSAGES = {
 ENUMS = {
     "SipEndCallRequest.EndCallReason": "END_CALL_REASON_UNSPECIFIED ANSWERING_MACHINE"
     " ANSWERING_MACHINE_VOICE_MESSAGE_LEFT END_CALL_REASON_TRANSFERRED",
-    f"{AMD}.Verdict": "VERDICT_UNSPECIFIED HUMAN MACHINE IVR FAX NETWORK_ANNOUNCEMENT CALL_SCREENING"
-    " NO_SPEECH UNKNOWN",
-    f"{AMD}.Cause": "CAUSE_UNSPECIFIED CADENCE KEYWORD BEEP TONE CADENCE_AND_KEYWORD CADENCE_AND_BEEP TIMEOUT"
-    " SILENCE",
+    f"{AMD}.Verdict": "VERDICT_UNSPECIFIED HUMAN MACHINE IVR FAX NETWORK_ANNOUNCEMENT CALL_SCREENING NO_SPEECH UNKNOWN",
+    f"{AMD}.Cause": "CAUSE_UNSPECIFIED CADENCE KEYWORD BEEP TONE CADENCE_AND_KEYWORD CADENCE_AND_BEEP TIMEOUT SILENCE",
     f"{AMD}.ActionTaken": "ACTION_TAKEN_UNSPECIFIED HUNG_UP CONTINUED DETECT_ONLY LEFT_VOICE_MESSAGE",
     "SipStatus.StatusType": "NO_SESSION REGISTERED READY INCOMING_CALL_INITIATED OUTGOING_CALL_INITIATED"
     " OUTGOING_CALL_CONNECTED INCOMING_CALL_CONNECTED TRANSFER_CALL_INITIATED SOFT_HANGUP_INITIATED"
@@ -59,10 +56,8 @@ ENUMS = {
     " OUTGOING_CALL_FINISHED SESSION_REGISTRATION_FAILED SESSION_STARTED SESSION_ENDED TRANSFER_CALL_FAILED"
     " MICROPHONE_MUTED MICROPHONE_UNMUTED MICROPHONE_WAV_FILES_PLAYED NO_ONGOING_CALL"
     " OUTGOING_CALL_ANSWERING_MACHINE_DETECTED",
-    "MediaControlSetting": "MEDIA_CONTROL_SETTING_UNCHANGED MEDIA_CONTROL_SETTING_ON"
-    " MEDIA_CONTROL_SETTING_OFF",
-    "MediaControlOwner": "MEDIA_CONTROL_OWNER_UNSPECIFIED MEDIA_CONTROL_OWNER_OPERATOR"
-    " MEDIA_CONTROL_OWNER_PARTICIPANT",
+    "MediaControlSetting": "MEDIA_CONTROL_SETTING_UNCHANGED MEDIA_CONTROL_SETTING_ON MEDIA_CONTROL_SETTING_OFF",
+    "MediaControlOwner": "MEDIA_CONTROL_OWNER_UNSPECIFIED MEDIA_CONTROL_OWNER_OPERATOR MEDIA_CONTROL_OWNER_PARTICIPANT",
     "SipCallAudioMode": "SIP_CALL_AUDIO_MODE_UNSPECIFIED SIP_CALL_AUDIO_MODE_LISTEN SIP_CALL_AUDIO_MODE_TALK",
     "SipCallAudioEndReason": " ".join(
         f"SIP_CALL_AUDIO_END_REASON_{name}"
@@ -123,11 +118,7 @@ def _fields(message: Descriptor) -> str:
 
 def _enum(path: str) -> EnumDescriptor:
     outer, _, inner = path.rpartition(".")
-    return (
-        FILE.message_types_by_name[outer].enum_types_by_name[inner]
-        if outer
-        else FILE.enum_types_by_name[inner]
-    )
+    return FILE.message_types_by_name[outer].enum_types_by_name[inner] if outer else FILE.enum_types_by_name[inner]
 
 
 def test_package_and_messages() -> None:
@@ -144,9 +135,7 @@ def test_enum(path: str) -> None:
 
 def test_no_enum_is_missing_from_the_table() -> None:
     nested = {
-        f"{name}.{enum}"
-        for name, message in FILE.message_types_by_name.items()
-        for enum in message.enum_types_by_name
+        f"{name}.{enum}" for name, message in FILE.message_types_by_name.items() for enum in message.enum_types_by_name
     }
     assert nested | set(FILE.enum_types_by_name) == set(ENUMS)
 
@@ -156,9 +145,7 @@ def test_no_enum_is_missing_from_the_table() -> None:
 )
 def test_oneof(message: str, oneof: str) -> None:
     descriptor = FILE.message_types_by_name[message]
-    assert [field.name for field in descriptor.oneofs_by_name[oneof].fields] == [
-        f.name for f in descriptor.fields
-    ]
+    assert [field.name for field in descriptor.oneofs_by_name[oneof].fields] == [f.name for f in descriptor.fields]
 
 
 def test_methods() -> None:

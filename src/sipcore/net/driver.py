@@ -253,9 +253,7 @@ class Driver:
         try:
             flow = await self.flows.flow_to(wanted.target, prefer=wanted.prefer)
         except ServerUnreachable as error:
-            self._tell(
-                partial(self._stack.flow_failed, wanted.id, str(error)), "a target that is unreachable"
-            )
+            self._tell(partial(self._stack.flow_failed, wanted.id, str(error)), "a target that is unreachable")
         except Exception as error:
             log.exception("finding a flow failed")
             why = f"Looking for {wanted.target.host} failed: {type(error).__name__}"

@@ -152,11 +152,7 @@ class FlowManager:
                 try:
                     udp, streams = self._bind_once(hosts, undo)
                 except OSError as error:
-                    if (
-                        error.errno == errno.EADDRINUSE
-                        and not self._config.sip_port
-                        and attempt + 1 < PORT_ATTEMPTS
-                    ):
+                    if error.errno == errno.EADDRINUSE and not self._config.sip_port and attempt + 1 < PORT_ATTEMPTS:
                         continue
                     where = join((self._host, self._config.sip_port))
                     raise OSError(error.errno, f"Cannot listen on {where}: {sentence(error)}") from error
@@ -172,9 +168,7 @@ class FlowManager:
         streams: list[socket.socket] = []
         self._port = self._config.sip_port
         for host in hosts:
-            opened = UdpSocket(
-                (host, self._port), on_datagram=self._on_datagram, on_unreachable=self._on_unreachable
-            )
+            opened = UdpSocket((host, self._port), on_datagram=self._on_datagram, on_unreachable=self._on_unreachable)
             undo.callback(opened.close)
             self._port = opened.address[1]
             udp[family_of(host)] = opened

@@ -90,9 +90,7 @@ class StreamEndpoint:
     async def listen(self, bound: socket.socket) -> None:
         """Accepts connections on a bound socket, which it takes over."""
         self._servers.append(
-            await self._loop.create_server(
-                lambda: StreamConnection(self, inbound=True), sock=bound, backlog=BACKLOG
-            )
+            await self._loop.create_server(lambda: StreamConnection(self, inbound=True), sock=bound, backlog=BACKLOG)
         )
 
     async def connect(self, remote: Address, local_host: str) -> Flow:
@@ -117,9 +115,7 @@ class StreamEndpoint:
                     local_addr=local,
                 )
         except OSError as error:
-            raise ServerUnreachable(
-                f"Connecting to {join(remote)} over TCP failed: {sentence(error)}"
-            ) from error
+            raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: {sentence(error)}") from error
         if connection.flow is None:
             raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: closed at once")
         return connection.flow

@@ -79,16 +79,13 @@ class Trace:
         self._closing.set()
         self._waiting.put(None)
         self._thread.join()
-        self._file.close()
 
     def _write_all(self) -> None:
         try:
-            open_ = True
-            while open_:
-                item = self._waiting.get()
-                open_ = self._write_batch(item)
-                self._file.flush()
-                self._closing.wait(BATCH_PAUSE)
+            with self._file:
+                while self._write_batch(self._waiting.get()):
+                    self._file.flush()
+                    self._closing.wait(BATCH_PAUSE)
         except OSError as error:
             log.error("the SIP trace %s ends here: %s", self.path, error)
             self._closing.set()

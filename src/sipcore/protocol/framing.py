@@ -9,7 +9,9 @@ from sipcore.protocol.wire import MAX_MESSAGE
 
 __all__ = ["FramingError", "KeepAlive", "StreamFramer"]
 
-_CONTENT_LENGTH = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_CONTENT_LENGTH = re.compile(
+    rb"^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+)
 MAX_HEAD = 32_768
 """Bytes of start line and headers."""
 
@@ -34,11 +36,13 @@ class StreamFramer:
         self._body_end = 0
         """Where the message at the start of the buffer ends; 0 while its head is incomplete."""
         self._searched = 0
+        self._half_ping = False
+        """The last thing was a lone CRLF."""
 
     @property
     def pending(self) -> int:
         """Bytes of a message that has begun and is not complete."""
-        return len(self._buffer)
+        return 0 if self._buffer == b"\r" else len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes | KeepAlive]:
         """What is complete after ``data``, in order.
@@ -60,6 +64,7 @@ class StreamFramer:
             end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
             if end < 0:
                 self._searched = len(buffer)
+                self._half_ping = self._half_ping and len(buffer) < 2
                 if len(buffer) > MAX_HEAD:
                     raise FramingError(f"more than {MAX_HEAD} bytes of headers")
                 return None
@@ -76,15 +81,21 @@ class StreamFramer:
         message = bytes(buffer[: self._body_end])
         del buffer[: self._body_end]
         self._body_end = self._searched = 0
+        self._half_ping = False
         return message
 
-    def _keep_alive(self) -> KeepAlive | None:
-        """Two CRLFs are a ping. One is a pong once something else follows it: until then it may be half a ping."""
-        buffer = self._buffer
-        if buffer.startswith(b"\r\n\r\n"):
-            del buffer[:4]
+    def _keep_alive(self) -> KeepAlive:
+        """Two CRLFs are a ping, one is a pong; a second one that comes later may have been the rest of a ping.
+
+        Taking two pongs in a row for a ping costs a CRLF that the peer passes over; the reverse would cost the connection.
+        """
+        if self._half_ping:
+            del self._buffer[:2]
+            self._half_ping = False
             return KeepAlive.PING
-        if buffer in (b"\r\n", b"\r\n\r"):
-            return None
-        del buffer[:2]
+        if self._buffer.startswith(b"\r\n\r\n"):
+            del self._buffer[:4]
+            return KeepAlive.PING
+        del self._buffer[:2]
+        self._half_ping = len(self._buffer) < 2
         return KeepAlive.PONG

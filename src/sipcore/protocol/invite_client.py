@@ -57,6 +57,7 @@ class CallerSetup:
         session = self._session
         self._media_port = media_port
         self._ring_timeout = ring_timeout
+        session.flow_target = target
         session.set_deadline("ring", now + ring_timeout)
         self._request = session.context.uac.send(
             RequestPlan(
@@ -156,19 +157,19 @@ class CallerSetup:
             return
         session = self._session
         dialog = Dialog.from_response(invite, response, flow.transport)
-        self._acknowledge(dialog, invite, flow, now)
+        self._acknowledge(dialog, invite)
         if not session.setting_up:
             # Another fork answered too, or the 200 overtook our CANCEL: §13.2.2.4 and §15 have it hung up with a BYE.
-            session.send_bye_on(dialog, flow, now)
+            session.send_bye_on(dialog, now)
             return
         if self._rang_out or self._cancelled:
-            session.send_bye_on(dialog, flow, now)
+            session.send_bye_on(dialog, now)
             session.end(self._rang_out_end() if self._rang_out else self._cancelled_end(), now)
             return
         try:
             media = self._answered(response)
         except MediaNotAcceptable as error:
-            session.send_bye_on(dialog, flow, now)
+            session.send_bye_on(dialog, now)
             sentence = f"{response.status} {response.reason} from {session.peer}, but no usable media: {error}"
             session.end(
                 SessionEnded(
@@ -185,13 +186,11 @@ class CallerSetup:
             raise MediaNotAcceptable("the answer has no SDP", code=488)
         return offer_answer.accept_answer(response.body)
 
-    def _acknowledge(self, dialog: Dialog, invite: Request, flow: Flow, now: float) -> None:
+    def _acknowledge(self, dialog: Dialog, invite: Request) -> None:
         """ACK to a 2xx: a request of its own, to the Contact through the route set (§13.2.2.4)."""
         uri, routes = dialog.request_line_and_routes()
         credentials = tuple(
-            (name, value)
-            for name in ("Authorization", "Proxy-Authorization")
-            for value in invite.headers.get_all(name)
+            (name, value) for name in ("Authorization", "Proxy-Authorization") for value in invite.headers.get_all(name)
         )
         ack = make_request(
             "ACK",
@@ -214,7 +213,8 @@ class CallerSetup:
             # The far end sends its 2xx again; the next copy tries anew.
             self._acks.pop(dialog.id.remote_tag, None)
 
-        self._session.context.want_flow(dialog.next_hop, flow, send, give_up)
+        session = self._session
+        session.context.want_flow(dialog.next_hop, session.preferred_flow(dialog), send, give_up)
 
     def _acknowledge_again(self, tag: str) -> None:
         """A retransmitted 2xx gets the same ACK once more (§13.2.2.4)."""

@@ -91,7 +91,9 @@ class CalleeSetup:
         session.send_2xx(self.transaction, response, now, offered=offered)
         session.establish(self._dialog, self._media, self.request, now)
 
-    def reject(self, code: int, reason: str, now: float, *, error: CallRejected | MediaNotAcceptable | None = None) -> None:
+    def reject(
+        self, code: int, reason: str, now: float, *, error: CallRejected | MediaNotAcceptable | None = None
+    ) -> None:
         """Refuses with a final response of 300-699."""
         if self._final_sent:
             return
@@ -114,9 +116,7 @@ class CalleeSetup:
         error = CallCancelled(f"{how} from {self._session.peer} before the answer", code=487)
         self._session.end(SessionEnded(EndCause.CANCELLED, Party.REMOTE, 487, str(error), error), now)
 
-    def _respond(
-        self, status: int, now: float, *, reason: str = "", headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
+    def _respond(self, status: int, now: float, *, reason: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         session = self._session
         session.context.layer.respond(
             self.transaction,

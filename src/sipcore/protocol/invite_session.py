@@ -3,8 +3,8 @@
 The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
 :class:`Reoffer`, transfers are :class:`ReferUsage`.
 
-Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions; an INVITE that requires them
-gets 420.
+Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions (RFC 3312); an INVITE that
+requires them gets 420.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sipcore.protocol.invite_server import CalleeSetup
 from sipcore.protocol.pending_answer import PendingAnswer
 from sipcore.protocol.refer_usage import ReferUsage
 from sipcore.protocol.reoffer import Reoffer
+from sipcore.protocol.routing import leads_to
 from sipcore.protocol.session_context import ALLOW, SUPPORTED_EXTENSIONS
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished
 from sipcore.protocol.uac import RequestPlan
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sipcore.protocol.digest import DigestClient
-    from sipcore.protocol.flows import Flow
+    from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.offer_answer import NegotiatedMedia, OfferAnswer
     from sipcore.protocol.session_context import SessionContext
     from sipcore.protocol.session_events import SessionEvent
@@ -84,6 +85,8 @@ class InviteSession:
         self.state = SessionState.SETTING_UP
         self.dialog: Dialog | None = None
         self.flow: Flow | None = None
+        self.flow_target: Target | None = None
+        """What ``flow`` was found for; None where the INVITE came in on it."""
         self.offer_answer: OfferAnswer | None = None
         self.caller: CallerSetup | None = None
         self.callee: CalleeSetup | None = None
@@ -169,7 +172,7 @@ class InviteSession:
         assert self.dialog is not None
         return self._request_on(
             self.dialog,
-            self.flow,
+            self.preferred_flow(self.dialog),
             method,
             handler,
             now,
@@ -214,9 +217,14 @@ class InviteSession:
             now,
         )
 
-    def send_bye_on(self, dialog: Dialog, flow: Flow, now: float) -> None:
+    def preferred_flow(self, dialog: Dialog) -> Flow | None:
+        """The flow that the session was set up on, where it leads to the dialog's next hop."""
+        flow = self.flow
+        return flow if flow is not None and leads_to(flow, dialog.next_hop, self.flow_target) else None
+
+    def send_bye_on(self, dialog: Dialog, now: float) -> None:
         """Hangs up a dialog that is not, or not any more, this session's."""
-        self._request_on(dialog, flow, "BYE", _Unheard(), now)
+        self._request_on(dialog, self.preferred_flow(dialog), "BYE", _Unheard(), now)
 
     # -- from the stack --------------------------------------------------------------------------------------------
 
@@ -421,7 +429,9 @@ class _Bye:
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
         """200, 481 and 408 alike mean that the dialog is gone."""
-        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, "Hung up by this side", None), now)
+        self._session.end(
+            SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, "Hung up by this side", None), now
+        )
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """The far end is not there any more, and so is the call."""

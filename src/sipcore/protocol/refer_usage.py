@@ -184,9 +184,6 @@ class _NotifyResponses:
 def _uri_of(refer_to: str) -> str:
     """The URI of a Refer-To value, whatever headers it carries; empty where it is malformed."""
     value = refer_to.strip()
-    if "<" in value:
-        value = value.partition("<")[2].partition(">")[0]
-    else:
-        value = value.partition(";")[0]
+    value = value.partition("<")[2].partition(">")[0] if "<" in value else value.partition(";")[0]
     value = value.strip()
     return value if value.lower().startswith(("sip:", "sips:", "tel:")) else ""

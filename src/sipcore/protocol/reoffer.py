@@ -213,7 +213,7 @@ class Reoffer:
         def send(flow: Flow, at: float) -> None:
             self._ack = (flow, session.context.layer.send_stateless(ack, flow))
 
-        session.context.want_flow(dialog.next_hop, request.flow, send, lambda detail, at: None)
+        session.context.want_flow(dialog.next_hop, session.preferred_flow(dialog), send, lambda detail, at: None)
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """§14.1 with §8.1.3.1: a timeout counts as 408 and ends the session, a transport error as 503 and does not."""

@@ -9,10 +9,10 @@ from sipcore.protocol.flows import Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sipcore.protocol.flows import Transport
+    from sipcore.protocol.flows import Flow, Transport
     from sipcore.protocol.values import NameAddr, Uri
 
-__all__ = ["request_line_and_routes", "target_of"]
+__all__ = ["leads_to", "request_line_and_routes", "target_of"]
 
 
 def target_of(uri: Uri, *, transport: Transport | None = None) -> Target:
@@ -49,3 +49,21 @@ def request_line_and_routes(remote_target: Uri, route_set: Sequence[NameAddr]) -
         return remote_target, tuple(str(route) for route in route_set)
     rest = tuple(str(route) for route in route_set[1:])
     return first.uri.without_headers(), (*rest, f"<{remote_target}>")
+
+
+def leads_to(flow: Flow, target: Target, made_for: Target | None) -> bool:
+    """Whether a flow may carry a request for ``target`` instead of one found for it.
+
+    It may where it was found for the same target (the name stays on one server, RFC 3263 §4.1) or ends at its address. A
+    connection that the peer opened ends at a port of its own choice, so for streams the host is enough: behind a NAT or
+    a firewall it is the only way back.
+
+    Args:
+        made_for: the target that the flow was found for; None where the peer opened it.
+    """
+    if target == made_for:
+        return True
+    if target.secure or target.transport not in (None, flow.transport):
+        return False
+    host, port = flow.remote
+    return target.host == host and (flow.reliable or port == (target.port or 5060))

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sipcore.errors import AuthenticationFailed, CallCancelled, CallRejected, CallTimeout, MediaNotAcceptable
-from sipcore.errors import ServerUnreachable
+from sipcore.errors import (
+    AuthenticationFailed,
+    CallCancelled,
+    CallRejected,
+    CallTimeout,
+    MediaNotAcceptable,
+    ServerUnreachable,
+)
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import reason_phrase
 from sipcore.protocol.session_events import SessionEnded

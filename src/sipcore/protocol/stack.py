@@ -120,7 +120,7 @@ class Stack:
     # -- in --------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        """One whole message. What cannot be parsed is answered where RFC 3261 §8.2 or §16.3 names a code, else dropped."""
+        """One whole message. What cannot be parsed is answered where RFC 3261 §8.2 names a code, else dropped."""
         try:
             message = parse_message(data)
         except MalformedMessage as error:
@@ -173,9 +173,7 @@ class Stack:
     @property
     def idle(self) -> bool:
         """Nothing is under way: no transaction, no dialog, no waiting flow, no deadline."""
-        return not (
-            self.layer.active_count or self._dialogs or self._flow_waiters or self.deadlines.next() is not None
-        )
+        return not (self.layer.active_count or self._dialogs or self._flow_waiters or self.deadlines.next() is not None)
 
     # -- the shell's wishes ----------------------------------------------------------------------------------------
 
@@ -212,9 +210,7 @@ class Stack:
         now: float,
     ) -> InviteSession:
         """Places a call (RFC 3261 §13.2.1)."""
-        session = InviteSession(
-            self, line.identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri)
-        )
+        session = InviteSession(self, line.identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
         session.as_caller().start(
             uri=uri,
             target=line.target(uri),
@@ -366,9 +362,7 @@ class Stack:
         to_tag = "" if transaction.request.to_tag else self.ids.tag()
         self.layer.respond(
             transaction,
-            make_response(
-                transaction.request, status, reason, to_tag=to_tag, headers=headers, server=self.user_agent
-            ),
+            make_response(transaction.request, status, reason, to_tag=to_tag, headers=headers, server=self.user_agent),
             now,
         )
 

@@ -1,7 +1,7 @@
 """One request of a user agent client, from "find a flow" to its final response (RFC 3261 §8.1, §22.2).
 
-What asks for a request writes a :class:`RequestPlan` and is told of its responses as a :class:`UacHandler`. Between the two
-:class:`Uac` waits for a flow, numbers and builds the request, and answers 401 and 407 by sending it once more with
+What asks for a request writes a :class:`RequestPlan` and is told of its responses as a :class:`UacHandler`. Between the
+two :class:`Uac` waits for a flow, numbers and builds the request, and answers 401 and 407 by sending it once more with
 credentials (new CSeq and branch, same Call-ID, From and To), so that nobody above sees a challenge that could be met.
 """
 

@@ -118,9 +118,7 @@ class Baresip:
             telephone._reading = asyncio.create_task(telephone._read(reader))
             if options.password:
                 # The account may have registered before the control connection was there to tell.
-                await program.ready(
-                    lambda: " 200 OK (" in program.log() or bool(telephone.of_type("REGISTER_OK"))
-                )
+                await program.ready(lambda: " 200 OK (" in program.log() or bool(telephone.of_type("REGISTER_OK")))
         except BaseException:
             await telephone.stop()
             raise

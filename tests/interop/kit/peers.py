@@ -18,7 +18,7 @@ __all__ = ["Peers"]
 
 
 class _Stoppable(Protocol):
-    async def stop(self) -> None: ...
+    async def stop(self) -> object: ...
 
 
 class Peers:
@@ -67,7 +67,7 @@ class Peers:
         codecs: str = "PCMU/8000/1,PCMA/8000/1",
         source: Path | None = None,
     ) -> Baresip:
-        """Start a telephone: registered as a subscriber of a Kamailio, or alone (``domain``: ``host:port``)."""
+        """Start a telephone: a subscriber registered at a Kamailio, or alone (``domain``: ``host:port``)."""
         options = BaresipOptions(
             user=user,
             domain=domain.address if isinstance(domain, Kamailio) else domain,

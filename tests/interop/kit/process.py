@@ -84,9 +84,7 @@ class Program:
 
         def ready_or_dead() -> bool:
             if self.returncode is not None:
-                raise ProgramError(
-                    f"{self.name} ended with {self.returncode} before it was ready:\n{self.log()}"
-                )
+                raise ProgramError(f"{self.name} ended with {self.returncode} before it was ready:\n{self.log()}")
             return condition()
 
         try:

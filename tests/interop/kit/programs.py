@@ -30,9 +30,7 @@ def missing(reason: str) -> None:
 
 def require(program: str) -> str:
     """Path of ``program``; skips or fails the test, naming the Debian package, when it is not installed."""
-    path = shutil.which(program) or shutil.which(
-        program, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
-    )
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if path is None:
         missing(f"{program} is not installed: apt-get install {PACKAGES[program]}")
     assert path is not None

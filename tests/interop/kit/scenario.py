@@ -64,17 +64,13 @@ _VARIABLES = (*_INVITE_VARIABLES, "digest", "checked")
 def _message(*lines: str, attributes: str = "", body: str = "") -> str:
     text = [line for line in lines if line]
     if body:
-        text.append(
-            "Content-Type: application/sdp" if body.startswith("v=0") else "Content-Type: message/sipfrag"
-        )
+        text.append("Content-Type: application/sdp" if body.startswith("v=0") else "Content-Type: message/sipfrag")
     text += ["Content-Length: [len]", "", body]
     content = "\n".join(text)
     return f"<send{attributes}>\n<![CDATA[\n{content}\n]]>\n</send>"
 
 
-def sdp(
-    direction: str = "sendrecv", *, version: int = 1, host: str = "[media_ip]", formats: str = "0 8 101"
-) -> str:
+def sdp(direction: str = "sendrecv", *, version: int = 1, host: str = "[media_ip]", formats: str = "0 8 101") -> str:
     """A session description with PCMU, PCMA and telephone-event (by default)."""
     lines = ["v=0", f"o=sipp 5365 {version} IN IP4 [local_ip]", "s=-", f"c=IN IP4 {host}", "t=0 0"]
     lines += [f"m=audio [media_port] RTP/AVP {formats}", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000"]
@@ -119,9 +115,7 @@ def receive(
     if what == "INVITE" or what == "200":
         attributes += ' rrs="true"'
     wanted = [_ereg(expression, 'search_in="msg"', "checked") for expression in check]
-    wanted += [
-        _ereg(".*", f'search_in="hdr" header="{header}"', name) for name, header in (save or {}).items()
-    ]
+    wanted += [_ereg(".*", f'search_in="hdr" header="{header}"', name) for name, header in (save or {}).items()]
     inner = "".join([*wanted, *actions])
     return f"<recv{attributes}>" + (f"<action>{inner}</action>" if inner else "") + "</recv>"
 
@@ -221,9 +215,7 @@ _INVITE_URI = "sip:[service]@[remote_ip]:[remote_port]"
 _INVITE_VIA = _VIA.replace("[branch]", "z9hG4bK-invite-[pid]-[call_number]")
 
 
-def invite(
-    *, headers: Sequence[str] = (), body: str = "", method: str = "INVITE", attributes: str = ""
-) -> str:
+def invite(*, headers: Sequence[str] = (), body: str = "", method: str = "INVITE", attributes: str = "") -> str:
     """Send a request outside any dialog to ``[service]`` at the target, CSeq 1."""
     return _message(
         f"{method} {_INVITE_URI} SIP/2.0",

@@ -96,9 +96,7 @@ class Sipp:
         """
         code = await self.program.exited(timeout=timeout)
         if code != 0:
-            raise ProgramError(
-                f"scenario {self.scenario.name} failed with {code}:\n{self.errors()}\n{self.messages()}"
-            )
+            raise ProgramError(f"scenario {self.scenario.name} failed with {code}:\n{self.errors()}\n{self.messages()}")
 
     async def stop(self) -> None:
         await self.program.stop()

@@ -16,6 +16,8 @@ from tests.interop.kit.process import POLL_INTERVAL, ProgramError
 
 __all__ = ["Voicebot", "kind"]
 
+UNSPECIFIED = pb.SipEndCallRequest.END_CALL_REASON_UNSPECIFIED
+
 _PATIENCE = 45.0
 """Default deadline of a request, seconds: longer than any timer of RFC 3261 that a request can run into."""
 
@@ -79,9 +81,7 @@ class Voicebot:
         )
         return await self.stub.SipRegisterAccount(request, timeout=timeout)
 
-    async def start_session(
-        self, account: str, *, auto_answer: int = 0, timeout: float = _PATIENCE
-    ) -> pb.SipStatus:
+    async def start_session(self, account: str, *, auto_answer: int = 0, timeout: float = _PATIENCE) -> pb.SipStatus:
         request = pb.SipStartSessionRequest(account_name=account, auto_answer_interval=auto_answer)
         return await self.stub.SipStartSession(request, timeout=timeout)
 
@@ -100,7 +100,7 @@ class Voicebot:
         self,
         *,
         hard: bool = False,
-        reason: pb.SipEndCallRequest.EndCallReason.ValueType = pb.SipEndCallRequest.END_CALL_REASON_UNSPECIFIED,
+        reason: pb.SipEndCallRequest.EndCallReason.ValueType = UNSPECIFIED,
         timeout: float = _PATIENCE,
     ) -> pb.SipStatus:
         request = pb.SipEndCallRequest(hard_hangup=hard, end_reason=reason)

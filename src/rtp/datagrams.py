@@ -1,0 +1,226 @@
+"""Reads sockets in rounds, at most one datagram of each, into preallocated rows.
+
+`KernelReader` (Linux) has the kernel write data, length, source address and receive time straight into arrays;
+`PortableReader` does the same with the `socket` module, stamping a whole round with the time it was read.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rtp import kernel
+from rtp.endpoint import SOURCE_WORDS, endpoint_of
+
+if TYPE_CHECKING:
+    import socket
+
+    from numpy.typing import NDArray
+
+__all__ = ["SLOT_BYTES", "Datagrams", "KernelReader", "PortableReader", "Reader", "make_reader"]
+
+SLOT_BYTES = 1600
+"""Room for a datagram that crossed an Ethernet; an odd number of cache lines, so that columns do not collide in the cache."""
+
+CONTROL_BYTES = 64
+MSG_TRUNC = 0x20
+SOL_SOCKET = 1
+
+MESSAGE_HEADER = np.dtype(
+    [
+        ("name", np.uint64),
+        ("name_length", np.uint32),
+        ("pad1", np.uint32),
+        ("vector", np.uint64),
+        ("vector_length", np.uint64),
+        ("control", np.uint64),
+        ("control_length", np.uint64),
+        ("flags", np.int32),
+        ("pad2", np.int32),
+    ]
+)
+"""``struct msghdr`` of a 64-bit Linux."""
+
+
+@dataclass(slots=True)
+class Datagrams:
+    """One round: arrays of one length n."""
+
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    """Bytes; -1 where nothing came after all; 0 for a datagram too long for its slot."""
+    sources: NDArray[np.uint64]
+    """(n, 4), see `rtp.endpoint`."""
+    arrivals: NDArray[np.float64]
+    """Seconds since the epoch."""
+    data: NDArray[np.uint8]
+    """(n, `SLOT_BYTES`); what lies behind a datagram's length is old."""
+
+
+class Reader(Protocol):
+    """Watches sockets and reads them in rounds."""
+
+    def resize(self, capacity: int) -> None:
+        """Makes room for rounds of this many datagrams."""
+
+    def register(self, sock: socket.socket, row: int) -> None:
+        """Reads this bound, non-blocking socket from now on."""
+
+    def unregister(self, sock: socket.socket) -> None:
+        """Forgets the socket, which must still be open."""
+
+    def read(self) -> Datagrams | None:
+        """The next round, valid until the next call; None when no socket has a datagram."""
+
+    def close(self) -> None:
+        """Gives the poller back."""
+
+
+def make_reader(capacity: int) -> Reader:
+    """The best reader of this system."""
+    return KernelReader(capacity) if kernel.AVAILABLE else PortableReader(capacity)
+
+
+class KernelReader:
+    """``epoll`` and ``recvmsg`` with headers prepared beforehand."""
+
+    def __init__(self, capacity: int) -> None:
+        self._epoll = select.epoll()
+        self._row_of = np.zeros(1024, np.int64)
+        self.resize(capacity)
+
+    def resize(self, capacity: int) -> None:
+        """Replaces all buffers."""
+        self._capacity = capacity
+        self._data = np.zeros((capacity, SLOT_BYTES), np.uint8)
+        self._sources = np.zeros((capacity, SOURCE_WORDS), np.uint64)
+        self._control = np.zeros((capacity, CONTROL_BYTES), np.uint8)
+        self._vectors = np.zeros((capacity, 2), np.uint64)
+        self._vectors[:, 0] = _addresses(self._data)
+        self._vectors[:, 1] = SLOT_BYTES
+        self._headers = np.zeros(capacity, MESSAGE_HEADER)
+        self._headers["name"] = _addresses(self._sources)
+        self._headers["name_length"] = SOURCE_WORDS * 8
+        self._headers["vector"] = _addresses(self._vectors)
+        self._headers["vector_length"] = 1
+        self._headers["control"] = _addresses(self._control)
+        self._headers["control_length"] = CONTROL_BYTES
+        self._header_addresses: list[int] = _addresses(self._headers).tolist()
+        self._levels = self._control.view(np.int32)
+        self._times = self._control.view(np.int64)
+
+    def register(self, sock: socket.socket, row: int) -> None:
+        """Adds the descriptor to the poller."""
+        descriptor = sock.fileno()
+        if descriptor >= len(self._row_of):
+            self._row_of = np.concatenate([self._row_of, np.zeros(descriptor, np.int64)])
+        self._row_of[descriptor] = row
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def unregister(self, sock: socket.socket) -> None:
+        """Takes the descriptor out of the poller."""
+        self._epoll.unregister(sock.fileno())
+
+    def read(self) -> Datagrams | None:
+        """One poll, one ``recvmsg`` for each socket that has something."""
+        events = self._epoll.poll(0, self._capacity)
+        if not events:
+            return None
+        receive, flags = kernel.receive_message, kernel.DONT_WAIT
+        lengths = np.array(
+            [
+                receive(event[0], address, flags)
+                for event, address in zip(events, self._header_addresses, strict=False)
+            ],
+            np.int64,
+        )
+        count = len(lengths)
+        headers = self._headers[:count]
+        truncated = (headers["flags"] & MSG_TRUNC) != 0
+        if truncated.any():
+            lengths[truncated & (lengths > 0)] = 0
+        headers["name_length"] = SOURCE_WORDS * 8
+        headers["control_length"] = CONTROL_BYTES
+        headers["flags"] = 0
+        arrivals = self._times[:count, 2] + self._times[:count, 3] * 1e-9
+        levels = self._levels[:count]
+        unstamped = (levels[:, 2] != SOL_SOCKET) | (levels[:, 3] != kernel.SO_TIMESTAMPNS)
+        if unstamped.any():
+            arrivals[unstamped] = time.time()
+        return Datagrams(
+            self._row_of[[event[0] for event in events]],
+            lengths,
+            self._sources[:count],
+            arrivals,
+            self._data[:count],
+        )
+
+    def close(self) -> None:
+        """Closes the epoll descriptor."""
+        self._epoll.close()
+
+
+class PortableReader:
+    """Any selector and ``recvfrom_into``."""
+
+    def __init__(self, capacity: int) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._words: dict[object, NDArray[np.uint64]] = {}
+        self.resize(capacity)
+
+    def resize(self, capacity: int) -> None:
+        """Replaces all buffers."""
+        self._capacity = capacity
+        self._data = np.zeros((capacity, SLOT_BYTES), np.uint8)
+        self._views = [memoryview(slot) for slot in self._data]
+        self._sources = np.zeros((capacity, SOURCE_WORDS), np.uint64)
+
+    def register(self, sock: socket.socket, row: int) -> None:
+        """Adds the socket to the selector."""
+        self._selector.register(sock, selectors.EVENT_READ, row)
+
+    def unregister(self, sock: socket.socket) -> None:
+        """Takes the socket out of the selector."""
+        self._selector.unregister(sock)
+
+    def read(self) -> Datagrams | None:
+        """One look, one ``recvfrom_into`` for each socket that has something."""
+        ready = self._selector.select(0)[: self._capacity]
+        if not ready:
+            return None
+        now = time.time()
+        rows = np.array([key.data for key, _ in ready], np.int64)
+        lengths = np.full(len(ready), -1, np.int64)
+        for slot, (key, _) in enumerate(ready):
+            sock: socket.socket = key.fileobj  # type: ignore[assignment]  # register() takes sockets only
+            try:
+                length, address = sock.recvfrom_into(self._views[slot])
+                self._sources[slot] = self._words_of(address)
+            except (OSError, ValueError):
+                continue
+            lengths[slot] = length if length < SLOT_BYTES else 0
+        count = len(ready)
+        return Datagrams(rows, lengths, self._sources[:count], np.full(count, now), self._data[:count])
+
+    def close(self) -> None:
+        """Closes the selector."""
+        self._selector.close()
+
+    def _words_of(self, address: tuple[str, int]) -> NDArray[np.uint64]:
+        words = self._words.get(address)
+        if words is None:
+            if len(self._words) >= 4 * self._capacity:
+                self._words.clear()
+            words = self._words[address] = endpoint_of(address).words
+        return words
+
+
+def _addresses(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> NDArray[np.uint64]:
+    """Where in memory each row of an array begins."""
+    start = array.ctypes.data
+    return np.arange(len(array), dtype=np.uint64) * np.uint64(array.strides[0]) + np.uint64(start)

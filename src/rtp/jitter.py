@@ -1,0 +1,191 @@
+"""The jitter ring: packets go in by RTP timestamp, one frame a tick comes out.
+
+Each row has a ring of samples. ``play`` is the position the clock plays next; it advances by one frame a tick and never
+stands still. A packet's position follows from its timestamp, so loss, reordering and any packet length come out right;
+packets are decoded on the way in, and `MISSING` marks what has not come.
+
+*Anchor*: the first packet of a source is put ``prefetch`` samples ahead of ``play``; that is the delay against jitter. A
+packet that finds nothing left to play and lies less than that ahead is anchored anew: the network was slower than the
+delay, or timestamps stood still while the far end was on hold. *Trim*: when over `TRIM_PACKETS` packets none came with less
+than a frame over the delay to spare, the surplus is skipped. So the delay follows both drifting clocks and changed
+routes, and stays fixed otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtp.bank import Column, Columns
+from rtp.g711 import DECODE
+from rtp.packet import HEADER_LENGTH
+from rtp.receive import Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rtp.receive import Packets
+    from rtp.statistics import Counters
+
+__all__ = ["FRAME", "MISSING", "RING", "JitterRing", "gather", "insert", "position_of"]
+
+FRAME = 160
+"""Samples of a frame: 20 ms at 8,000 Hz."""
+
+RING = 9600
+"""Samples of a ring: 1.2 s, a multiple of every usual packet length, so that such packets never wrap."""
+
+MISSING = -32768
+"""A sample that has not come; G.711 decodes no code to it."""
+
+TRIM_PACKETS = 100
+UNKNOWN_DEPTH = 1 << 30
+
+
+class JitterRing(Columns):
+    """Positions are samples since the row was opened; int64, they do not wrap."""
+
+    ring: NDArray[np.int16]
+    """(rows, `RING`): the sample at a position is at that position modulo the length."""
+    started: NDArray[np.bool_]
+    """A packet of the present source was placed."""
+    timestamp: NDArray[np.int64]
+    """RTP timestamp of the newest packet."""
+    position: NDArray[np.int64]
+    """Where its first sample was placed."""
+    end: NDArray[np.int64]
+    """One behind the last sample placed."""
+    play: NDArray[np.int64]
+    """The sample to be played next; a multiple of `FRAME`."""
+    quiet_until: NDArray[np.int64]
+    """Nothing is missing before this position: the far end has not begun to send, or sends an event."""
+    depth: NDArray[np.int64]
+    """How far ahead of ``play`` a packet was placed, at least, since the last look."""
+    depth_count: NDArray[np.int64]
+    """Packets since the last look."""
+    gap: NDArray[np.int64]
+    """Consecutive frames with something missing."""
+    last: NDArray[np.int16]
+    """(rows, `FRAME`): the last whole frame."""
+
+    LAYOUT = {
+        "ring": Column(np.int16, (RING,), MISSING),
+        "started": Column(np.bool_),
+        "timestamp": Column(np.int64),
+        "position": Column(np.int64),
+        "end": Column(np.int64),
+        "play": Column(np.int64),
+        "quiet_until": Column(np.int64),
+        "depth": Column(np.int64, (), UNKNOWN_DEPTH),
+        "depth_count": Column(np.int64),
+        "gap": Column(np.int64),
+        "last": Column(np.int16, (FRAME,)),
+    }
+
+    def windows(self, length: int) -> NDArray[np.int16]:
+        """Every run of ``length`` samples of the flat memory of all rings, writable: ``[row * RING + start]``."""
+        return np.ndarray((self.ring.size - length + 1, length), np.int16, self.ring, strides=(2, 2))
+
+
+def position_of(ring: JitterRing, row: int, timestamp: int) -> int:
+    """Where a timestamp of the present source lies; ``play`` when none has been placed."""
+    if not ring.started[row]:
+        return int(ring.play[row])
+    return int(ring.position[row]) + ((timestamp - int(ring.timestamp[row]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def insert(
+    ring: JitterRing, counters: Counters, packets: Packets, forward: NDArray[np.bool_], prefetch: int
+) -> None:
+    """Decodes and places a round of audio packets.
+
+    Args:
+        packets: at most one a row, of kinds PCMU and PCMA.
+        forward: bool (n,), the packet has the highest sequence number so far.
+        prefetch: samples, a multiple of `FRAME`.
+    """
+    rows, lengths = packets.rows, packets.lengths
+    play = ring.play[rows]
+    step = ((packets.timestamp - ring.timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    position = ring.position[rows] + step
+    started = ring.started[rows]
+    empty = ring.end[rows] <= play
+    beyond = position + lengths > play + (RING - FRAME)
+    anchor = ~started | (forward & ((empty & (position < play + prefetch - FRAME)) | beyond))
+    if anchor.any():
+        for row in rows[anchor & beyond & started]:
+            ring.ring[row] = MISSING
+            ring.end[row] = ring.play[row]
+        first = rows[~started]
+        ring.quiet_until[first] = ring.play[first] + prefetch
+        ring.started[first] = True
+        position = np.where(anchor, play + prefetch, position)
+        ring.depth[rows[anchor]] = UNKNOWN_DEPTH
+        beyond &= ~anchor
+    newest = forward | anchor
+    ring.timestamp[rows[newest]] = packets.timestamp[newest]
+    ring.position[rows[newest]] = position[newest]
+    late = position + lengths <= play
+    unplaced = late | beyond | (lengths <= 0)
+    if unplaced.any():
+        counters.late[rows[late & (lengths > 0)]] += 1
+        counters.discarded[rows[beyond]] += 1
+        keep = ~unplaced
+        packets, position, play = packets.where(keep), position[keep], play[keep]
+        rows, lengths = packets.rows, packets.lengths
+        if not len(rows):
+            return
+    ring.end[rows] = np.maximum(ring.end[rows], position + lengths)
+    ring.depth[rows] = np.minimum(ring.depth[rows], position - play)
+    ring.depth_count[rows] += 1
+    _place(ring, packets, position, play)
+    settled = rows[ring.depth_count[rows] >= TRIM_PACKETS]
+    if len(settled):
+        _trim(ring, counters, settled, prefetch)
+
+
+def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play: NDArray[np.int64]) -> None:
+    start = position % RING
+    whole = (position >= play) & (start + packets.lengths <= RING)
+    keys = packets.lengths * 4 + packets.kind
+    if whole.all() and (keys == keys[0]).all():
+        groups = [(int(keys[0]), slice(None))]
+    else:
+        for index in np.flatnonzero(~whole):
+            _place_one(ring, packets, int(index), int(position[index]), int(play[index]))
+        groups = [(int(key), np.flatnonzero(whole & (keys == key))) for key in np.unique(keys[whole])]
+    for key, members in groups:
+        length, law = key // 4, key % 4 - Kind.PCMU
+        codes = packets.data[packets.slots[members], HEADER_LENGTH : HEADER_LENGTH + length]
+        ring.windows(length)[packets.rows[members] * RING + start[members]] = DECODE[law][codes]
+
+
+def _place_one(ring: JitterRing, packets: Packets, index: int, position: int, play: int) -> None:
+    """A packet that wraps, or whose beginning is late already."""
+    codes = np.frombuffer(packets.payload(index), np.uint8)
+    samples = DECODE[packets.kind[index] - Kind.PCMU][codes][max(0, play - position) :]
+    places = (max(position, play) + np.arange(len(samples))) % RING
+    ring.ring[packets.rows[index], places] = samples
+
+
+def _trim(ring: JitterRing, counters: Counters, rows: NDArray[np.int64], prefetch: int) -> None:
+    frames = (ring.depth[rows] - prefetch) // FRAME
+    for row, count in zip(rows[frames > 0].tolist(), frames[frames > 0].tolist(), strict=True):
+        play = int(ring.play[row])
+        ring.ring[row, (play + np.arange(count * FRAME)) % RING] = MISSING
+        ring.play[row] = play + count * FRAME
+        counters.skipped[row] += count
+    ring.depth[rows] = UNKNOWN_DEPTH
+    ring.depth_count[rows] = 0
+
+
+def gather(ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Takes the frame that is due out of each row, int16 (n, `FRAME`), with `MISSING` where nothing came."""
+    play = ring.play[rows]
+    places = rows * RING + play % RING
+    windows = ring.windows(FRAME)
+    frames: NDArray[np.int16] = windows[places]
+    windows[places] = MISSING
+    ring.play[rows] = play + FRAME
+    return frames

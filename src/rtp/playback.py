@@ -1,0 +1,142 @@
+"""The queue of what a stream plays: sources one behind the other without a gap, each with a handle to wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from rtp.sources import AudioSource
+
+__all__ = ["Playback", "PlaybackQueue", "PlaybackResult"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackResult:
+    """How a playback ended."""
+
+    played_seconds: float
+    completed: bool
+    """False when it was cancelled, the stream was closed, or the source failed."""
+
+
+class Playback:
+    """Something that plays on a stream's clock; ``await`` it for the end."""
+
+    def __init__(self, total_samples: int | None, rate: int) -> None:
+        self._rate = rate
+        self._total = total_samples
+        self._done = asyncio.Event()
+        self._completed = False
+        self._cancelled = False
+        self.played_samples = 0
+        """Samples handed to the network so far, silence of a live source that ran dry not counted."""
+
+    @property
+    def played_seconds(self) -> float:
+        """How much has been played."""
+        return self.played_samples / self._rate
+
+    @property
+    def total_seconds(self) -> float | None:
+        """How long it is, or None when nobody knows."""
+        return None if self._total is None else self._total / self._rate
+
+    @property
+    def done(self) -> bool:
+        """It ended, one way or the other."""
+        return self._done.is_set()
+
+    @property
+    def cancelled(self) -> bool:
+        """`cancel` was called before the end."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Nothing more of it is played, from the next frame on. Does nothing after the end."""
+        if not self.done:
+            self._cancelled = True
+            self.finish(completed=False)
+
+    def finish(self, *, completed: bool) -> None:
+        """Wakes who waits; for the queue."""
+        if not self.done:
+            self._completed = completed
+            self._done.set()
+
+    async def wait(self) -> PlaybackResult:
+        """Waits for the end. A cancelled wait does not stop the playback."""
+        await self._done.wait()
+        return PlaybackResult(self.played_seconds, self._completed)
+
+    def __await__(self) -> Generator[object, None, PlaybackResult]:
+        return self.wait().__await__()
+
+
+class PlaybackQueue:
+    """Sources in the order they were queued."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._queue: deque[tuple[Playback, AudioSource]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def add(self, source: AudioSource) -> Playback:
+        """Queues a source behind what is queued."""
+        playback = Playback(source.total_samples, self._rate)
+        self._queue.append((playback, source))
+        return playback
+
+    def clear(self) -> None:
+        """Cancels everything."""
+        for playback, _ in self._queue:
+            playback.cancel()
+        self._queue.clear()
+
+    def fill(self, frame: NDArray[np.int16]) -> bool:
+        """The next samples into ``frame``, silence behind the last one; False, frame untouched, when nothing is queued.
+
+        Where a source ends within the frame the next one begins at that sample. A source that raises is dropped.
+        """
+        filled = 0
+        wanted = len(frame)
+        queue = self._queue
+        if not queue:
+            return False
+        while queue and filled < wanted:
+            playback, source = queue[0]
+            if playback.done:
+                queue.popleft()
+                continue
+            try:
+                samples = source.read(wanted - filled)
+                count = len(samples)
+                frame[filled : filled + count] = samples
+                exhausted = source.exhausted
+            except Exception:
+                logger.exception("an audio source failed and was dropped")
+                queue.popleft()
+                playback.finish(completed=False)
+                continue
+            filled += count
+            playback.played_samples += count
+            if exhausted:
+                queue.popleft()
+                playback.finish(completed=True)
+            elif filled < wanted:
+                break
+        frame[filled:] = 0
+        return True

@@ -1,0 +1,181 @@
+"""From datagrams to packets: whose they are, whether they are RTP, and what is in them; a whole round at a time.
+
+A round holds at most one datagram of each stream, so everything below may index state by row without two packets
+meeting in one row.
+
+Whose packets are taken (symmetric RTP, RFC 4961): a stream expects the far end's SDP address. Until a packet came from
+there, another port of the same host may take the stream over with a well-formed packet of an agreed payload type (a
+NAT, or a far end that sends from another port than it receives on); packets are then sent there too. So it may when the
+present source has been silent for `TAKEOVER_SILENCE`. All others are strangers: counted and dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtp.bank import Column, Columns
+from rtp.endpoint import SOURCE_WORDS
+from rtp.packet import HEADER_LENGTH, flatten
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rtp.datagrams import Datagrams
+    from rtp.statistics import Counters
+
+__all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "classify"]
+
+TAKEOVER_SILENCE = 2.0
+"""Seconds without a packet after which another port of the same host may take over."""
+
+
+class Kind(IntEnum):
+    """What a payload type stands for on a stream."""
+
+    UNKNOWN = 0
+    PCMU = 1
+    PCMA = 2
+    EVENT = 3
+
+
+class Routes(Columns):
+    """Whom a row listens to, and which payload types it understands."""
+
+    source: NDArray[np.uint64]
+    """(rows, 4): the far end's address."""
+    source_mask: NDArray[np.uint64]
+    """(rows, 4): the bits of it that count; all of them, so that nothing fits, before a stream is configured."""
+    host_mask: NDArray[np.uint64]
+    """(rows, 4): the same without the port."""
+    settled: NDArray[np.bool_]
+    """A packet came from ``source``."""
+    last_heard: NDArray[np.float64]
+    """When, seconds on the monotonic clock."""
+    receiving: NDArray[np.bool_]
+    kinds: NDArray[np.uint8]
+    """(rows, 128): `Kind` by payload type."""
+
+    LAYOUT = {
+        "source": Column(np.uint64, (SOURCE_WORDS,)),
+        "source_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
+        "host_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
+        "settled": Column(np.bool_),
+        "last_heard": Column(np.float64),
+        "receiving": Column(np.bool_),
+        "kinds": Column(np.uint8, (128,)),
+    }
+
+
+@dataclass(slots=True)
+class Packets:
+    """RTP packets of one round as arrays of one length n; at most one a row."""
+
+    rows: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    """Where the datagram lies in ``data``."""
+    sequence: NDArray[np.int64]
+    """0..65,535."""
+    timestamp: NDArray[np.int64]
+    """0..2**32 - 1."""
+    ssrc: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    marker: NDArray[np.bool_]
+    lengths: NDArray[np.int64]
+    """Bytes of payload."""
+    arrivals: NDArray[np.float64]
+    """Seconds on any clock."""
+    data: NDArray[np.uint8]
+    """(slots, bytes): payloads begin at byte 12."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, keep: NDArray[np.bool_]) -> Packets:
+        """The packets for which ``keep``, bool (n,), is true."""
+        if keep.all():
+            return self
+        return Packets(
+            self.rows[keep],
+            self.slots[keep],
+            self.sequence[keep],
+            self.timestamp[keep],
+            self.ssrc[keep],
+            self.kind[keep],
+            self.marker[keep],
+            self.lengths[keep],
+            self.arrivals[keep],
+            self.data,
+        )
+
+    def payload(self, index: int) -> bytes:
+        """The payload of packet ``index``."""
+        start = HEADER_LENGTH
+        return self.data[self.slots[index], start : start + self.lengths[index]].tobytes()
+
+
+def classify(
+    datagrams: Datagrams, routes: Routes, counters: Counters, now: float
+) -> tuple[Packets, list[tuple[int, int]]]:
+    """Sorts a round; whatever is no audio or event of the far end is counted and gone.
+
+    Args:
+        now: seconds on the monotonic clock.
+
+    Returns:
+        The packets, and ``(row, slot)`` of each that made a stream latch on to its source.
+    """
+    rows, lengths = datagrams.rows, datagrams.lengths
+    difference = (datagrams.sources ^ routes.source[rows]) & routes.source_mask[rows]
+    exact = ~difference.any(axis=1)
+    keep = lengths >= 0
+    if not exact.all():
+        elsewhere = (difference & routes.host_mask[rows]).any(axis=1)
+        closed = routes.settled[rows] & (now - routes.last_heard[rows] < TAKEOVER_SILENCE)
+        unwelcome = keep & ~exact & (elsewhere | closed)
+        counters.strangers[rows[unwelcome]] += 1
+        keep &= ~unwelcome
+    plain = (datagrams.data[:, 0] == 0x80) & (lengths >= HEADER_LENGTH)
+    for slot in np.flatnonzero(keep & ~plain):
+        if not _flatten_slot(datagrams, int(slot)):
+            counters.malformed[rows[slot]] += 1
+            keep[slot] = False
+    second = datagrams.data[:, 1]
+    kind = routes.kinds[rows, second & 0x7F]
+    unusable = keep & ((kind == Kind.UNKNOWN) | ~routes.receiving[rows])
+    if unusable.any():
+        counters.discarded[rows[unusable]] += 1
+        keep &= ~unusable
+    latched = [(int(rows[slot]), int(slot)) for slot in np.flatnonzero(keep & ~exact)]
+    for row, slot in latched:
+        routes.source[row] = datagrams.sources[slot]
+    words = datagrams.data.view(">u2")
+    longs = datagrams.data.view(">u4")
+    packets = Packets(
+        rows,
+        np.arange(len(rows)),
+        words[:, 1].astype(np.int64),
+        longs[:, 1].astype(np.int64),
+        longs[:, 2].astype(np.int64),
+        kind,
+        second >= 0x80,
+        lengths - HEADER_LENGTH,
+        datagrams.arrivals,
+        datagrams.data,
+    ).where(keep)
+    routes.settled[packets.rows] = True
+    routes.last_heard[packets.rows] = now
+    return packets, latched
+
+
+def _flatten_slot(datagrams: Datagrams, slot: int) -> bool:
+    """Rewrites a packet with padding, CSRC or extension in place as one without; False when it is no RTP packet."""
+    packet = flatten(datagrams.data[slot, : datagrams.lengths[slot]].tobytes())
+    if packet is None:
+        return False
+    datagrams.data[slot, : len(packet)] = np.frombuffer(packet, np.uint8)
+    datagrams.lengths[slot] = len(packet)
+    return True

@@ -1,0 +1,178 @@
+"""What sequence numbers and arrival times tell (RFC 3550 §6.4.1, §A.1, §A.3, §A.8); state by row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtp.bank import Column, Columns
+from rtp.receive import Kind
+from rtp.statistics import HISTOGRAM_BINS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rtp.jitter import JitterRing
+    from rtp.receive import Packets
+    from rtp.statistics import Counters
+
+__all__ = ["Reception", "follow", "lost", "measure_arrivals"]
+
+MAX_DROPOUT = 3000
+MAX_MISORDER = 100
+SEEN = 128
+"""How many sequence numbers back a duplicate is known as one; more than `MAX_MISORDER`."""
+
+OLD_SOURCE_SECONDS = 1.0
+"""How long after a change of SSRC packets of the old one are dropped, rather than taken for another change."""
+
+OUTLIER_SECONDS = 3.0
+"""A transit time that changed by more than this is a jump of a clock or of timestamps, and no jitter."""
+
+CYCLE = 1 << 16
+
+
+class Reception(Columns):
+    """What is known of a row's source."""
+
+    ssrc: NDArray[np.int64]
+    """-1 before the first packet."""
+    old_ssrc: NDArray[np.int64]
+    changed: NDArray[np.float64]
+    """Arrival time of the first packet of ``ssrc``."""
+    sequence: NDArray[np.int64]
+    """The highest, with its cycles."""
+    base: NDArray[np.int64]
+    """The first."""
+    expected_before: NDArray[np.int64]
+    """Packets expected of earlier sources and before restarts."""
+    distinct: NDArray[np.int64]
+    """Packets received, duplicates left out."""
+    seen: NDArray[np.int64]
+    """(rows, `SEEN`): the last extended sequence number with this remainder."""
+    arrival: NDArray[np.float64]
+    """Of the last audio packet; 0 before."""
+    arrival_timestamp: NDArray[np.int64]
+    jitter: NDArray[np.float64]
+    """Seconds."""
+    histogram: NDArray[np.uint32]
+    """(rows, 101): inter-arrival times in ms."""
+
+    LAYOUT = {
+        "ssrc": Column(np.int64, (), -1),
+        "old_ssrc": Column(np.int64, (), -1),
+        "changed": Column(np.float64),
+        "sequence": Column(np.int64),
+        "base": Column(np.int64),
+        "expected_before": Column(np.int64),
+        "distinct": Column(np.int64),
+        "seen": Column(np.int64, (SEEN,), -1),
+        "arrival": Column(np.float64),
+        "arrival_timestamp": Column(np.int64),
+        "jitter": Column(np.float64),
+        "histogram": Column(np.uint32, (HISTOGRAM_BINS,)),
+    }
+
+
+def follow(
+    reception: Reception, ring: JitterRing, counters: Counters, packets: Packets
+) -> tuple[Packets, NDArray[np.bool_]]:
+    """Places a round of packets (at most one a row) in their sequences.
+
+    Returns:
+        The packets that are no duplicates nor an old source's, and bool (n,): has the highest number so far.
+    """
+    changed = reception.ssrc[packets.rows] != packets.ssrc
+    if changed.any():
+        keep = np.ones(len(packets), np.bool_)
+        for index in np.flatnonzero(changed).tolist():
+            keep[index] = _change_source(reception, ring, counters, packets, index)
+        packets = packets.where(keep)
+    rows = packets.rows
+    highest = reception.sequence[rows]
+    step = ((packets.sequence - highest + CYCLE // 2) & (CYCLE - 1)) - CYCLE // 2
+    wild = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
+    if wild.any():
+        for index in np.flatnonzero(wild).tolist():
+            _restart(reception, int(rows[index]), int(packets.sequence[index]))
+        highest = reception.sequence[rows]
+        step[wild] = 1
+    extended = highest + step
+    remainder = extended % SEEN
+    counters.packets_received[rows] += 1
+    duplicate = reception.seen[rows, remainder] == extended
+    if duplicate.any():
+        counters.duplicates[rows[duplicate]] += 1
+        packets = packets.where(~duplicate)
+        rows, step, extended, remainder = packets.rows, step[~duplicate], extended[~duplicate], remainder[~duplicate]
+    reception.seen[rows, remainder] = extended
+    reception.distinct[rows] += 1
+    forward = step > 0
+    if not forward.all():
+        counters.reordered[rows[~forward]] += 1
+    reception.sequence[rows] = np.maximum(reception.sequence[rows], extended)
+    return packets, forward
+
+
+def _change_source(
+    reception: Reception, ring: JitterRing, counters: Counters, packets: Packets, index: int
+) -> bool:
+    """Takes a new SSRC over (RFC 3550 §8); False for a straggler of the one before."""
+    row, ssrc, arrival = int(packets.rows[index]), int(packets.ssrc[index]), float(packets.arrivals[index])
+    if ssrc == reception.old_ssrc[row] and arrival - reception.changed[row] < OLD_SOURCE_SECONDS:
+        counters.late[row] += 1
+        return False
+    reception.old_ssrc[row] = reception.ssrc[row]
+    first = reception.ssrc[row] < 0
+    reception.ssrc[row] = ssrc
+    reception.changed[row] = arrival
+    reception.arrival[row] = 0.0
+    if not first:
+        reception.expected_before[row] += reception.sequence[row] - reception.base[row] + 1
+    _begin(reception, row, int(packets.sequence[index]))
+    ring.started[row] = False
+    return True
+
+
+def _restart(reception: Reception, row: int, sequence: int) -> None:
+    """The far end jumped in its numbering: counting begins anew, what was lost before stays lost."""
+    reception.expected_before[row] += reception.sequence[row] - reception.base[row] + 1
+    _begin(reception, row, sequence)
+
+
+def _begin(reception: Reception, row: int, sequence: int) -> None:
+    reception.seen[row] = -1
+    reception.base[row] = CYCLE + sequence
+    reception.sequence[row] = CYCLE + sequence - 1
+
+
+def measure_arrivals(reception: Reception, packets: Packets, rate: int) -> None:
+    """Jitter (§A.8) and inter-arrival times of a round of audio packets."""
+    rows = packets.rows
+    before = reception.arrival[rows]
+    elapsed = packets.arrivals - before
+    step = packets.timestamp - reception.arrival_timestamp[rows]
+    step = ((step + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    deviation = np.abs(elapsed - step / rate)
+    known = before > 0
+    usual = known & (deviation < OUTLIER_SECONDS)
+    jitter = reception.jitter[rows]
+    reception.jitter[rows] = np.where(usual, jitter + (deviation - jitter) / 16, jitter)
+    bins = np.clip(elapsed * 1000, 0, HISTOGRAM_BINS - 1).astype(np.int64)
+    reception.histogram[rows, bins] += known
+    reception.arrival[rows] = packets.arrivals
+    reception.arrival_timestamp[rows] = packets.timestamp
+
+
+def lost(reception: Reception, row: int) -> int:
+    """Packets expected and never received, >= 0 (§A.3)."""
+    if reception.ssrc[row] < 0:
+        return 0
+    expected = reception.expected_before[row] + reception.sequence[row] - reception.base[row] + 1
+    return max(0, int(expected - reception.distinct[row]))
+
+
+def is_audio(packets: Packets) -> NDArray[np.bool_]:
+    """bool (n,): the packet carries audio, and no event."""
+    return packets.kind != Kind.EVENT

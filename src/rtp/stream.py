@@ -1,0 +1,211 @@
+"""The handle of one stream: a row of the engine's arrays, a pair of ports, what it plays and who listens."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rtp.dtmf import EventReceiver, EventSender, duration_samples
+from rtp.endpoint import Endpoint, endpoint_of
+from rtp.g711 import Law
+from rtp.jitter import FRAME
+from rtp.playback import Playback, PlaybackQueue, PlaybackResult
+from rtp.receive import Kind
+from rtp.statistics import StreamStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rtp.engine import MediaEngine
+    from rtp.ports import PortPair
+    from rtp.sinks import AudioSink
+    from rtp.sources import AudioSource
+
+__all__ = ["Playback", "PlaybackResult", "RtpStream", "StreamStatistics"]
+
+logger = logging.getLogger(__name__)
+
+RATE = 8000
+KINDS = {"PCMU": Kind.PCMU, "PCMA": Kind.PCMA}
+
+
+class RtpStream:
+    """One two-way audio stream. Made by `MediaEngine.open_stream`; every method is for the loop's thread."""
+
+    def __init__(self, engine: MediaEngine, row: int, ports: PortPair, host: str) -> None:
+        self._engine = engine
+        self.row = row
+        """Its row in the engine's arrays; for the engine."""
+        self.ports = ports
+        """Its sockets; for the engine."""
+        self.local_host = host
+        self.local_port = ports.port
+        self.closed = False
+        self.sending = False
+        """Packets go out each tick."""
+        self.endpoint: Endpoint | None = None
+        """Where packets go: the SDP address, or the one latched on to."""
+        self.queue = PlaybackQueue(RATE)
+        self.sinks: list[AudioSink] = []
+        self.events: deque[tuple[Playback, EventSender]] = deque()
+        """DTMF being sent; for the engine."""
+        self.event_payload_type: int | None = None
+        self.on_dtmf: Callable[[str, int], None] | None = None
+        """Called with each digit the far end sent, and its length in ms, when it is over."""
+        self.event_receiver = EventReceiver(self._received_digit)
+        self._signalled: tuple[str, int] | None = None
+        self._muted = False
+
+    def configure(
+        self,
+        remote: tuple[str, int],
+        *,
+        codec: str,
+        payload_type: int,
+        receive_payload_types: Mapping[int, str],
+        dtmf_payload_type: int | None = None,
+        dtmf_receive_payload_type: int | None = None,
+        send: bool = True,
+        receive: bool = True,
+    ) -> None:
+        """What offer and answer agreed on; may be called again at any time.
+
+        Sequence numbers, timestamps and SSRC go on, and so does what is playing. While ``send`` is false nothing goes
+        out and what is queued waits. A latch on to another port (see `rtp.receive`) holds as long as ``remote`` stays
+        the same.
+
+        Args:
+            remote: numeric host, and port 1..65535, of the far end's SDP.
+            codec: "PCMU" or "PCMA", what is sent.
+            payload_type: 0..127, what is sent.
+            receive_payload_types: codec by each payload type that may come.
+            dtmf_payload_type: for telephone events sent; None: the far end takes none.
+            dtmf_receive_payload_type: for telephone events received.
+
+        Raises:
+            ValueError: an address that is not numeric or not of the local address's family; an unknown codec.
+        """
+        if self.closed:
+            return
+        endpoint = endpoint_of(remote)
+        if endpoint.family != self.ports.rtp.family:
+            raise ValueError(f"{remote[0]} cannot be reached from {self.local_host}: other address family")
+        law = Law[_known(codec)]
+        kinds = {number: KINDS[_known(name)] for number, name in receive_payload_types.items()}
+        if dtmf_receive_payload_type is not None:
+            kinds[dtmf_receive_payload_type] = Kind.EVENT
+        if remote != self._signalled:
+            self._signalled = remote
+            self.endpoint = endpoint
+            self._engine.expect(self, endpoint)
+        self.event_payload_type = dtmf_payload_type
+        self._engine.apply(self, law, payload_type, kinds, receive=receive)
+        self.sending = send
+        self._engine.route_changed()
+
+    def play(self, source: AudioSource) -> Playback:
+        """Queues audio behind what is queued, without a gap. While muted it advances silently."""
+        playback = self.queue.add(source)
+        if self.closed:
+            playback.cancel()
+        return playback
+
+    def clear(self) -> None:
+        """Cancels everything that plays or waits to; silence from the next frame on."""
+        self.queue.clear()
+
+    def mute(self) -> None:
+        """Silence goes out instead of audio, from the next frame on; DTMF still goes out."""
+        self._muted = True
+        self._engine.mute(self, muted=True)
+
+    def unmute(self) -> None:
+        """Audio goes out again."""
+        self._muted = False
+        self._engine.mute(self, muted=False)
+
+    @property
+    def muted(self) -> bool:
+        """Between `mute` and `unmute`."""
+        return self._muted
+
+    def add_sink(self, sink: AudioSink) -> None:
+        """The sink gets one frame for each tick from now on, silence where nothing was received."""
+        if self.closed:
+            sink.close()
+        else:
+            self.sinks.append(sink)
+
+    def remove_sink(self, sink: AudioSink) -> None:
+        """Ends and closes the sink. One that was never added, or failed, is only closed."""
+        if sink in self.sinks:
+            self.sinks.remove(sink)
+        sink.close()
+
+    def drop_sink(self, sink: AudioSink) -> None:
+        """For the engine: a sink that failed must not be able to fail again."""
+        if sink in self.sinks:
+            self.sinks.remove(sink)
+        try:
+            sink.close()
+        except Exception:
+            logger.exception("an audio sink failed to close")
+
+    def send_dtmf(self, digits: str, *, duration_ms: int = 160, gap_ms: int = 80) -> Playback:
+        """Sends digits as telephone events, in step with the clock; audio that plays waits meanwhile.
+
+        Raises:
+            ValueError: a character is no digit, there is none, or the far end takes no telephone events.
+        """
+        if self.event_payload_type is None:
+            raise ValueError("the far end did not agree to telephone events")
+        if not digits:
+            raise ValueError("no digit to send")
+        sender = EventSender(digits, duration_samples(duration_ms), duration_samples(gap_ms))
+        playback = Playback(sender.total_samples, RATE)
+        if self.closed:
+            playback.cancel()
+        else:
+            self.events.append((playback, sender))
+            self._engine.route_changed()
+        return playback
+
+    def statistics(self) -> StreamStatistics:
+        """A snapshot; after `close` the last one."""
+        return self._engine.stream_statistics(self)
+
+    def seconds_since_received(self) -> float:
+        """Seconds since the far end's last packet, or since the stream was opened when none came."""
+        return self._engine.seconds_since_received(self)
+
+    def close(self) -> None:
+        """Ends everything at once: playbacks are cancelled, sinks closed, ports given back. May be called again."""
+        self._engine.close_stream(self)
+
+    def next_event(self, tick: int) -> tuple[int, bytes, bool] | None:
+        """For the engine: tick of the timestamp, payload and marker of what goes out instead of audio at this tick."""
+        while self.events:
+            playback, sender = self.events[0]
+            if playback.done or sender.finished:
+                self.events.popleft()
+                playback.finish(completed=True)
+                continue
+            event = sender.next(tick)
+            playback.played_samples += FRAME
+            return None if event is None else (event.tick, event.payload, event.marker)
+        return None
+
+    def _received_digit(self, digit: str, duration_ms: int) -> None:
+        if self.on_dtmf is not None:
+            try:
+                self.on_dtmf(digit, duration_ms)
+            except Exception:
+                logger.exception("a DTMF handler failed")
+
+
+def _known(codec: str) -> str:
+    name = codec.upper()
+    if name not in KINDS:
+        raise ValueError(f"codec {codec!r} is not one of {', '.join(KINDS)}")
+    return name

@@ -1,0 +1,247 @@
+"""The servicer over a real gRPC port: codes, details, metadata, deadlines, cancellation (CONTRACT §§4-5).
+
+The user agent behind it is a fake; the real one is in ``test_end_to_end``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.empty_pb2 import Empty
+
+from service.config import load_settings
+from service.generated.ondewo.sip import sip_pb2 as pb
+from service.generated.ondewo.sip.sip_pb2_grpc import SipStub, add_SipServicer_to_server
+from service.servicer import GRPC_OPTIONS, Servicer
+from tests.service.bench import ALICE, BOB, Bench, settle, wav
+
+if TYPE_CHECKING:
+    from service.generated.ondewo.sip.sip_pb2_grpc import SipAsyncStub
+
+LIMITS = [("grpc.max_send_message_length", -1)]
+
+
+class Wire:
+    """A client and the bench behind the port it talks to."""
+
+    def __init__(self, bench: Bench, channel: grpc.aio.Channel) -> None:
+        self.bench = bench
+        self.stub: SipAsyncStub = SipStub(channel)
+
+    async def session(self) -> None:
+        await self.stub.SipRegisterAccount(pb.SipRegisterAccountRequest(account_name=ALICE, password="secret"))
+        await self.stub.SipStartSession(pb.SipStartSessionRequest(account_name=ALICE))
+
+    async def connected(self) -> None:
+        await self.session()
+        calling = asyncio.ensure_future(self.stub.SipStartCall(pb.SipStartCallRequest(callee_id=BOB)))
+        while not (self.bench.agent.registrations and self.bench.registration.calls):
+            await asyncio.sleep(0.001)
+        self.bench.call.answer_by_far_end()
+        assert (await calling).status_type == pb.SipStatus.OUTGOING_CALL_CONNECTED
+
+
+@pytest_asyncio.fixture
+async def wire() -> AsyncIterator[Wire]:
+    settings = load_settings({}, environ={})
+    bench = Bench(wav_limit=settings.wav_limit_bytes)
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS])
+    add_SipServicer_to_server(Servicer(bench.accounts), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=LIMITS) as channel:
+        yield Wire(bench, channel)
+    await Bench.close_all()
+    await server.stop(0)
+
+
+async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value.code(), str(raised.value.details())
+
+
+async def test_the_life_cycle(wire: Wire) -> None:
+    stub = wire.stub
+    assert (await stub.SipGetSipStatus(Empty())).status_type == pb.SipStatus.NO_SESSION
+    await wire.connected()
+    assert (await stub.SipMute(Empty())).status_type == pb.SipStatus.MICROPHONE_MUTED
+    assert (await stub.SipUnMute(Empty())).status_type == pb.SipStatus.MICROPHONE_UNMUTED
+    played = await stub.SipPlayWavFiles(pb.SipPlayWavFilesRequest(wav_files=[wav(0.02), wav(0.02)]))
+    assert played.status_type == pb.SipStatus.MICROPHONE_WAV_FILES_PLAYED
+    transferred = await stub.SipTransferCall(pb.SipTransferCallRequest(transfer_id="carol"))
+    assert transferred.status_type == pb.SipStatus.TRANSFER_CALL_INITIATED
+    while wire.bench.call.ended is None:
+        await asyncio.sleep(0.01)
+    nothing = await stub.SipEndCall(pb.SipEndCallRequest(hard_hangup=True))
+    assert nothing.status_type == pb.SipStatus.NO_ONGOING_CALL
+    ended = await stub.SipEndSession(Empty())
+    assert ended.status_type == pb.SipStatus.SESSION_ENDED
+    assert await stub.SipGetSipStatus(Empty()) == ended
+    history = (await stub.SipGetSipStatusHistory(Empty())).status_history
+    assert [pb.SipStatus.StatusType.Name(status.status_type) for status in history] == [
+        "REGISTERED",
+        "SESSION_STARTED",
+        "READY",
+        "OUTGOING_CALL_INITIATED",
+        "OUTGOING_CALL_CONNECTED",
+        "MICROPHONE_MUTED",
+        "MICROPHONE_UNMUTED",
+        "MICROPHONE_WAV_FILES_PLAYED",
+        "TRANSFER_CALL_INITIATED",
+        "OUTGOING_CALL_FINISHED",
+        "NO_ONGOING_CALL",
+        "SESSION_ENDED",
+    ]
+    stamps = [status.timestamp.ToMicroseconds() for status in history]
+    assert all(before < after for before, after in zip(stamps, stamps[1:], strict=False))
+
+
+async def test_metadata_choose_account_and_call(wire: Wire) -> None:
+    await wire.connected()
+    await wire.stub.SipRegisterAccount(pb.SipRegisterAccountRequest(account_name="dave@example.com"))
+    status = await wire.stub.SipGetSipStatus(Empty(), metadata=(("x-sip-account", "dave@example.com"),))
+    assert (status.account_name, status.status_type) == ("dave@example.com", pb.SipStatus.REGISTERED)
+    status = await wire.stub.SipMute(Empty(), metadata=(("x-ondewo-expected-call-id", "other"),))
+    assert status.exception_name == "CallScopeMismatch"
+    code, details = await refused(wire.stub.SipMute(Empty(), metadata=(("x-sip-account", "@"),)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith("x-sip-account: ")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "said"),
+    [
+        ("SipRegisterAccount", pb.SipRegisterAccountRequest(), "account_name: "),
+        ("SipRegisterAccount", pb.SipRegisterAccountRequest(account_name="no address"), "account_name: "),
+        (
+            "SipRegisterAccount",
+            pb.SipRegisterAccountRequest(account_name=ALICE, outbound_proxy="a b"),
+            "outbound_proxy: ",
+        ),
+        ("SipStartSession", pb.SipStartSessionRequest(), "account_name: "),
+        ("SipStartCall", pb.SipStartCallRequest(), "callee_id: "),
+        ("SipStartCall", pb.SipStartCallRequest(callee_id="bob\r\nX: y"), "callee_id: "),
+        ("SipStartCall", pb.SipStartCallRequest(callee_id="bob", headers={"Via": "x"}), "headers"),
+        ("SipStartCall", pb.SipStartCallRequest(callee_id="bob", headers={"X-A": "x\r\ny"}), "headers"),
+        (
+            "SipStartCall",
+            pb.SipStartCallRequest(callee_id="bob", headers={f"X-{n}": "v" for n in range(65)}),
+            "headers",
+        ),
+        ("SipTransferCall", pb.SipTransferCallRequest(), "transfer_id: "),
+        ("SipTransferCall", pb.SipTransferCallRequest(transfer_id="c", headers={"Refer-To": "x"}), "headers"),
+        ("SipPlayWavFiles", pb.SipPlayWavFilesRequest(), "wav_files: "),
+        ("SipPlayWavFiles", pb.SipPlayWavFilesRequest(wav_files=[b"just a text"]), "wav_files[0]: "),
+        ("SipPlayWavFiles", pb.SipPlayWavFilesRequest(wav_files=[wav(0.1), wav(0)]), "wav_files[1]: "),
+    ],
+)
+async def test_a_malformed_request_names_its_field(wire: Wire, method: str, request_: Any, said: str) -> None:
+    code, details = await refused(getattr(wire.stub, method)(request_))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith(said)
+    assert not details.removeprefix(said).startswith(said)
+    assert wire.bench.agent.registrations == []
+
+
+async def test_a_list_of_100_megabytes_is_refused_with_its_sizes(wire: Wire) -> None:
+    request = pb.SipPlayWavFilesRequest(wav_files=[bytes(50_000_000)] * 2)
+    code, details = await refused(wire.stub.SipPlayWavFiles(request))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details == "wav_files: 2 files of 100,000,000 bytes together are over the limit of 67,108,864 bytes"
+
+
+async def test_the_three_methods_beyond_the_seed_say_that_they_are_missing(wire: Wire) -> None:
+    async def requests() -> AsyncIterator[pb.SipCallAudioRequest]:
+        yield pb.SipCallAudioRequest(config=pb.SipCallAudioConfig())
+
+    calls = {
+        "SipReportAnsweringMachineDetected": pb.SipReportAnsweringMachineDetectedRequest(),
+        "SipSetCallMediaControl": pb.SipSetCallMediaControlRequest(),
+    }
+    for name, request in calls.items():
+        code, details = await refused(getattr(wire.stub, name)(request))
+        assert code is grpc.StatusCode.UNIMPLEMENTED
+        assert name in details
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        async for _ in wire.stub.SipStreamCallAudio(requests()):
+            pass
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "SipStreamCallAudio" in str(raised.value.details())
+
+
+async def test_a_bug_is_internal_logged_with_its_traceback_and_the_server_goes_on(
+    wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wire.session()
+
+    def explode(*_: object, **__: object) -> None:
+        raise KeyError("a secret detail")
+
+    monkeypatch.setattr(wire.bench.registration, "place", explode)
+    with caplog.at_level(logging.ERROR):
+        code, details = await refused(wire.stub.SipStartCall(pb.SipStartCallRequest(callee_id="bob")))
+    assert code is grpc.StatusCode.INTERNAL
+    assert "secret" not in details
+    reference = details.split()[2].rstrip(":")
+    record = next(record for record in caplog.records if reference in record.getMessage())
+    assert record.exc_info is not None
+    assert (await wire.stub.SipGetSipStatus(Empty())).status_type == pb.SipStatus.READY
+
+
+async def test_a_deadline_is_kept_with_the_latest_transition_as_answer(wire: Wire) -> None:
+    await wire.session()
+    before = time.monotonic()
+    status = await wire.stub.SipStartCall(pb.SipStartCallRequest(callee_id=BOB), timeout=0.5)
+    assert time.monotonic() - before < 0.5
+    assert status.status_type == pb.SipStatus.OUTGOING_CALL_INITIATED
+    wire.bench.call.answer_by_far_end()
+    await settle()
+    current = await wire.stub.SipGetSipStatus(Empty())
+    assert current.status_type == pb.SipStatus.OUTGOING_CALL_CONNECTED
+
+
+async def test_a_cancelled_request_cancels_the_ringing_call(wire: Wire) -> None:
+    await wire.session()
+    calling = wire.stub.SipStartCall(pb.SipStartCallRequest(callee_id=BOB))
+    while not wire.bench.registration.calls:
+        await asyncio.sleep(0.001)
+    calling.cancel()
+    while not wire.bench.call.did:
+        await asyncio.sleep(0.001)
+    assert wire.bench.call.did == ["hangup_now"]
+    status = await wire.stub.SipGetSipStatus(Empty())
+    assert (status.status_type, status.exception_name) == (pb.SipStatus.OUTGOING_CALL_FAILED, "CallCancelled")
+
+
+async def test_a_cancelled_wav_stops(wire: Wire) -> None:
+    await wire.connected()
+    playing = wire.stub.SipPlayWavFiles(pb.SipPlayWavFilesRequest(wav_files=[wav(10)]))
+    while not wire.bench.call.playbacks:
+        await asyncio.sleep(0.001)
+    playing.cancel()
+    while not wire.bench.call.playbacks[0].cancelled:
+        await asyncio.sleep(0.001)
+    status = await wire.stub.SipGetSipStatus(Empty())
+    assert status.exception_name == "PlaybackCancelled"
+
+
+async def test_a_stopping_server_is_unavailable_for_new_work(wire: Wire) -> None:
+    await wire.session()
+    wire.bench.accounts.stop_taking_calls()
+    for call in (
+        wire.stub.SipStartCall(pb.SipStartCallRequest(callee_id="bob")),
+        wire.stub.SipRegisterAccount(pb.SipRegisterAccountRequest(account_name=ALICE)),
+        wire.stub.SipStartSession(pb.SipStartSessionRequest(account_name=ALICE)),
+    ):
+        code, details = await refused(call)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert details
+    assert (await wire.stub.SipGetSipStatus(Empty())).status_type == pb.SipStatus.READY
