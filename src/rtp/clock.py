@@ -1,9 +1,9 @@
 """The one clock of all streams: ticks on absolute deadlines.
 
-The n-th tick is due at ``start + n * period``, whenever the ones before it ran: an error never adds up. When the event
-loop was held up over several deadlines, the next call says how many ticks are due at once, and those above one count as
-missed. The pure `TickSchedule` knows the rule; `TickClock` waits with a timerfd read by the loop, which wakes to tens of
-microseconds, or with `call_later` where there is none (uvloop's counts whole milliseconds).
+The n-th tick is due at ``start + n * period``, whenever the ones before it ran: an error never adds up. When the
+event loop was held up over several deadlines, the next call says how many ticks are due at once, and those above one
+count as missed. The pure `TickSchedule` knows the rule; `TickClock` waits with a timerfd read by the loop, which wakes
+to tens of microseconds, or with `call_later` where there is none (uvloop's counts whole milliseconds).
 """
 
 from __future__ import annotations

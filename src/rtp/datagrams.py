@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SLOT_BYTES", "Datagrams", "KernelReader", "PortableReader", "Reader", "make_reader"]
 
 SLOT_BYTES = 1600
-"""Room for a datagram that crossed an Ethernet; an odd number of cache lines, so that columns do not collide in the cache."""
+"""Room for what crosses an Ethernet; an odd number of cache lines, so that columns do not collide in the cache."""
 
 CONTROL_BYTES = 64
 MSG_TRUNC = 0x20
@@ -133,10 +133,7 @@ class KernelReader:
             return None
         receive, flags = kernel.receive_message, kernel.DONT_WAIT
         lengths = np.array(
-            [
-                receive(event[0], address, flags)
-                for event, address in zip(events, self._header_addresses, strict=False)
-            ],
+            [receive(event[0], address, flags) for event, address in zip(events, self._header_addresses, strict=False)],
             np.int64,
         )
         count = len(lengths)
@@ -177,7 +174,7 @@ class PortableReader:
         """Replaces all buffers."""
         self._capacity = capacity
         self._data = np.zeros((capacity, SLOT_BYTES), np.uint8)
-        self._views = [memoryview(slot) for slot in self._data]
+        self._views = [slot.data for slot in self._data]
         self._sources = np.zeros((capacity, SOURCE_WORDS), np.uint64)
 
     def register(self, sock: socket.socket, row: int) -> None:

@@ -88,6 +88,18 @@ class EventSender:
         each = self._duration + (END_PACKETS - 1) * FRAME + self._gap
         return len(self._codes) * each
 
+    def stop(self, tick: int) -> None:
+        """No further digit; an event that was begun ends now, with its end packets."""
+        self._pause_left = 0
+        if self._segment_start is None:
+            self._codes.clear()
+            return
+        while len(self._codes) > 1:
+            self._codes.pop()
+        self._gap = 0
+        if self._ends_left == END_PACKETS:
+            self._duration = min(self._duration, (tick - self._begun + 1) * FRAME)
+
     def next(self, tick: int) -> EventToSend | None:
         """What goes out at this tick instead of audio; None in a pause: audio or silence goes out."""
         if self._pause_left:

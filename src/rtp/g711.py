@@ -1,8 +1,9 @@
 """G.711 companding by table, bit-exact against ITU-T G.711 as its reference software G.191 (``g711.c``) computes it.
 
-16-bit linear samples, left-justified: the lowest two bits (µ-law, 14 bit) or four bits (A-law, 12 bit and sign) carry no
-information. A negative sample's magnitude is its one's complement (`~x`), as in G.191, so both halves of the scale are
-mirror images about -0.5 and every code decodes to a value that encodes to the same code.
+16-bit linear samples, left-justified: the lowest two bits (µ-law, 14 bit) or three bits (A-law, 13 bit) carry no
+information. A negative sample's magnitude is its one's complement (``~x``), as in G.191, so the halves of the scale are
+mirror images about -0.5: a sample that lies exactly on a negative decision value belongs to the smaller magnitude.
+Implementations that negate instead differ in those 127 samples of µ-law (see tests/vectors/g711).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _mu_law_encode() -> NDArray[np.uint8]:
     segment = np.floor(np.log2(magnitude)).astype(np.int32) - 5  # the highest bit set: 5..12
     code = (segment << 4) | ((magnitude >> (segment + 1)) & 0xF)
     sign = np.where(SAMPLES < 0, 0x80, 0)
-    return (~(code | sign) & 0xFF).astype(np.uint8)
+    return np.asarray(~(code | sign) & 0xFF, np.uint8)
 
 
 def _mu_law_decode() -> NDArray[np.int16]:
@@ -79,9 +80,11 @@ SILENCE = (0xFF, 0xD5)
 
 def encode(samples: NDArray[np.int16], law: Law) -> NDArray[np.uint8]:
     """Codes of int16 samples, in the same shape."""
-    return ENCODE[law][samples.view(np.uint16)]
+    codes: NDArray[np.uint8] = ENCODE[law][samples.view(np.uint16)]
+    return codes
 
 
 def decode(codes: NDArray[np.uint8], law: Law) -> NDArray[np.int16]:
     """int16 samples of codes, in the same shape."""
-    return DECODE[law][codes]
+    samples: NDArray[np.int16] = DECODE[law][codes]
+    return samples

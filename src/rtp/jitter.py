@@ -4,16 +4,16 @@ Each row has a ring of samples. ``play`` is the position the clock plays next; i
 stands still. A packet's position follows from its timestamp, so loss, reordering and any packet length come out right;
 packets are decoded on the way in, and `MISSING` marks what has not come.
 
-*Anchor*: the first packet of a source is put ``prefetch`` samples ahead of ``play``; that is the delay against jitter. A
-packet that finds nothing left to play and lies less than that ahead is anchored anew: the network was slower than the
-delay, or timestamps stood still while the far end was on hold. *Trim*: when over `TRIM_PACKETS` packets none came with less
-than a frame over the delay to spare, the surplus is skipped. So the delay follows both drifting clocks and changed
-routes, and stays fixed otherwise.
+*Anchor*: the first packet of a source is put ``prefetch`` samples ahead of ``play``; that is the delay against jitter.
+A packet that finds nothing left to play and lies less than that ahead is anchored anew: the network was slower than the
+delay, or timestamps stood still while the far end was on hold. *Trim*: when each of `TRIM_PACKETS` packets came a frame
+or more earlier than the delay needs, the surplus is skipped. So the delay follows drifting clocks and changed routes,
+and stays fixed otherwise.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from rtp.packet import HEADER_LENGTH
 from rtp.receive import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from rtp.receive import Packets
@@ -69,7 +71,7 @@ class JitterRing(Columns):
     last: NDArray[np.int16]
     """(rows, `FRAME`): the last whole frame."""
 
-    LAYOUT = {
+    LAYOUT: ClassVar[Mapping[str, Column]] = {
         "ring": Column(np.int16, (RING,), MISSING),
         "started": Column(np.bool_),
         "timestamp": Column(np.int64),
@@ -95,9 +97,7 @@ def position_of(ring: JitterRing, row: int, timestamp: int) -> int:
     return int(ring.position[row]) + ((timestamp - int(ring.timestamp[row]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-def insert(
-    ring: JitterRing, counters: Counters, packets: Packets, forward: NDArray[np.bool_], prefetch: int
-) -> None:
+def insert(ring: JitterRing, counters: Counters, packets: Packets, forward: NDArray[np.bool_], prefetch: int) -> None:
     """Decodes and places a round of audio packets.
 
     Args:
@@ -150,7 +150,7 @@ def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play
     whole = (position >= play) & (start + packets.lengths <= RING)
     keys = packets.lengths * 4 + packets.kind
     if whole.all() and (keys == keys[0]).all():
-        groups = [(int(keys[0]), slice(None))]
+        groups: list[tuple[int, slice | NDArray[np.intp]]] = [(int(keys[0]), slice(None))]
     else:
         for index in np.flatnonzero(~whole):
             _place_one(ring, packets, int(index), int(position[index]), int(play[index]))

@@ -2,8 +2,8 @@
 
 CPython's `socket` builds an object for every length, address and control message, and drops the interpreter lock around
 every call, after which a busy thread may keep it for milliseconds. These calls take numbers prepared beforehand, keep
-the lock for the microsecond they last, and let the kernel write lengths, source addresses and receive times into arrays.
-Linux, 64 bit; elsewhere `AVAILABLE` is False and the `socket` module does the work.
+the lock for the microseconds they last, and let the kernel write lengths, source addresses and receive times into
+arrays. Linux, 64 bit; elsewhere `AVAILABLE` is False and the `socket` module does the work.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TimerDescriptor:
         """
         if _library is None:
             raise OSError("no timerfd on this system")
-        descriptor = _library.timerfd_create(time.CLOCK_MONOTONIC, TIMER_NONBLOCK_CLOEXEC)
+        descriptor: int = _library.timerfd_create(time.CLOCK_MONOTONIC, TIMER_NONBLOCK_CLOEXEC)
         if descriptor < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
         self._descriptor = descriptor

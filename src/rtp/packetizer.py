@@ -1,14 +1,14 @@
 """Outgoing packets by row: headers as columns, payloads by table (RFC 3550 §5.1, RFC 3551 §4.1).
 
-Sequence number, timestamp and SSRC begin at random. The sequence number counts packets; the timestamp follows the clock,
-whether a packet was sent or not. The marker is set on the first packet and on the first after ticks in which nothing
-was sent.
+Sequence number, timestamp and SSRC begin at random. The sequence number counts packets; the timestamp follows the
+clock, whether a packet was sent or not. The marker is set on the first packet and on the first after ticks in which
+nothing was sent.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from rtp.packet import HEADER_LENGTH
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -50,7 +51,7 @@ class Sending(Columns):
     silent: NDArray[np.bool_]
     """The payload holds silence."""
 
-    LAYOUT = {
+    LAYOUT: ClassVar[Mapping[str, Column]] = {
         "packet": Column(np.uint8, (ROW_BYTES,)),
         "law": Column(np.int64),
         "payload_type": Column(np.uint8),

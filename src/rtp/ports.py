@@ -68,7 +68,8 @@ class PortPool:
                 if error.errno not in IN_USE:
                     raise NoPortAvailable(error.errno, f"RTP port at {host}: {error.strerror}") from error
         raise NoPortAvailable(
-            errno.EADDRINUSE, f"all {len(self._pairs)} pairs of RTP ports {self._pairs[0]}-{self._pairs[-1] + 1} are taken"
+            errno.EADDRINUSE,
+            f"all {len(self._pairs)} pairs of RTP ports {self._pairs[0]}-{self._pairs[-1] + 1} are taken",
         )
 
 

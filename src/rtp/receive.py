@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from rtp.endpoint import SOURCE_WORDS
 from rtp.packet import HEADER_LENGTH, flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from rtp.datagrams import Datagrams
@@ -59,7 +61,7 @@ class Routes(Columns):
     kinds: NDArray[np.uint8]
     """(rows, 128): `Kind` by payload type."""
 
-    LAYOUT = {
+    LAYOUT: ClassVar[Mapping[str, Column]] = {
         "source": Column(np.uint64, (SOURCE_WORDS,)),
         "source_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
         "host_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
@@ -139,8 +141,8 @@ def classify(
         counters.strangers[rows[unwelcome]] += 1
         keep &= ~unwelcome
     plain = (datagrams.data[:, 0] == 0x80) & (lengths >= HEADER_LENGTH)
-    for slot in np.flatnonzero(keep & ~plain):
-        if not _flatten_slot(datagrams, int(slot)):
+    for slot in np.flatnonzero(keep & ~plain).tolist():
+        if not _flatten_slot(datagrams, slot):
             counters.malformed[rows[slot]] += 1
             keep[slot] = False
     second = datagrams.data[:, 1]
@@ -149,7 +151,7 @@ def classify(
     if unusable.any():
         counters.discarded[rows[unusable]] += 1
         keep &= ~unusable
-    latched = [(int(rows[slot]), int(slot)) for slot in np.flatnonzero(keep & ~exact)]
+    latched = [(int(rows[slot]), slot) for slot in np.flatnonzero(keep & ~exact).tolist()]
     for row, slot in latched:
         routes.source[row] = datagrams.sources[slot]
     words = datagrams.data.view(">u2")

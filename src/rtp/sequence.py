@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from rtp.receive import Kind
 from rtp.statistics import HISTOGRAM_BINS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from rtp.jitter import JitterRing
@@ -59,7 +61,7 @@ class Reception(Columns):
     histogram: NDArray[np.uint32]
     """(rows, 101): inter-arrival times in ms."""
 
-    LAYOUT = {
+    LAYOUT: ClassVar[Mapping[str, Column]] = {
         "ssrc": Column(np.int64, (), -1),
         "old_ssrc": Column(np.int64, (), -1),
         "changed": Column(np.float64),
@@ -115,9 +117,7 @@ def follow(
     return packets, forward
 
 
-def _change_source(
-    reception: Reception, ring: JitterRing, counters: Counters, packets: Packets, index: int
-) -> bool:
+def _change_source(reception: Reception, ring: JitterRing, counters: Counters, packets: Packets, index: int) -> bool:
     """Takes a new SSRC over (RFC 3550 §8); False for a straggler of the one before."""
     row, ssrc, arrival = int(packets.rows[index]), int(packets.ssrc[index]), float(packets.arrivals[index])
     if ssrc == reception.old_ssrc[row] and arrival - reception.changed[row] < OLD_SOURCE_SECONDS:
@@ -175,4 +175,4 @@ def lost(reception: Reception, row: int) -> int:
 
 def is_audio(packets: Packets) -> NDArray[np.bool_]:
     """bool (n,): the packet carries audio, and no event."""
-    return packets.kind != Kind.EVENT
+    return np.asarray(packets.kind != Kind.EVENT)

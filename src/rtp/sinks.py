@@ -49,7 +49,7 @@ class CallbackSink:
 
 
 class QueueSink:
-    """An async iterator of frames with a bound: a slow reader loses the oldest ones, counted, and never slows the call."""
+    """An async iterator of frames with a bound: a slow reader loses the oldest, counted, and never slows the call."""
 
     def __init__(self, max_frames: int = 100) -> None:
         self._frames: deque[NDArray[np.int16]] = deque()
@@ -107,7 +107,9 @@ class WavSink:
         self.error: Exception | None = None
         """Why recording stopped early: a full disk, for instance."""
         try:
-            self._file = soundfile.SoundFile(str(path), "w", samplerate=rate, channels=1, format="WAV", subtype="PCM_16")
+            self._file = soundfile.SoundFile(
+                str(path), "w", samplerate=rate, channels=1, format="WAV", subtype="PCM_16"
+            )
         except soundfile.SoundFileError as error:
             raise OSError(f"cannot record to {path}: {getattr(error, 'error_string', error)}") from error
         self._thread = threading.Thread(target=self._write_blocks, name="wav-recorder", daemon=True)

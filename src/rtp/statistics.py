@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from rtp.bank import Column, Columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 __all__ = ["HISTOGRAM_BINS", "Counters", "EngineStatistics", "Series", "StreamStatistics"]
@@ -33,7 +35,7 @@ class Counters(Columns):
     malformed: NDArray[np.int64]
     discarded: NDArray[np.int64]
 
-    LAYOUT = dict.fromkeys(
+    LAYOUT: ClassVar[Mapping[str, Column]] = dict.fromkeys(
         (
             "packets_sent",
             "send_errors",

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from rtp.dtmf import EventReceiver, EventSender, duration_samples
+from rtp.dtmf import EventReceiver, EventSender, EventToSend, duration_samples
 from rtp.endpoint import Endpoint, endpoint_of
 from rtp.g711 import Law
 from rtp.jitter import FRAME
@@ -54,8 +54,11 @@ class RtpStream:
         self.on_dtmf: Callable[[str, int], None] | None = None
         """Called with each digit the far end sent, and its length in ms, when it is over."""
         self.event_receiver = EventReceiver(self._received_digit)
+        self.in_event = False
+        """An event packet went out at the last tick instead of audio; for the engine."""
         self._signalled: tuple[str, int] | None = None
         self._muted = False
+        self._final_statistics = StreamStatistics()
 
     def configure(
         self,
@@ -100,9 +103,8 @@ class RtpStream:
             self.endpoint = endpoint
             self._engine.expect(self, endpoint)
         self.event_payload_type = dtmf_payload_type
-        self._engine.apply(self, law, payload_type, kinds, receive=receive)
         self.sending = send
-        self._engine.route_changed()
+        self._engine.apply(self, law, payload_type, kinds, receive=receive)
 
     def play(self, source: AudioSource) -> Playback:
         """Queues audio behind what is queued, without a gap. While muted it advances silently."""
@@ -168,12 +170,12 @@ class RtpStream:
             playback.cancel()
         else:
             self.events.append((playback, sender))
-            self._engine.route_changed()
+            self._engine.changed()
         return playback
 
     def statistics(self) -> StreamStatistics:
         """A snapshot; after `close` the last one."""
-        return self._engine.stream_statistics(self)
+        return self._final_statistics if self.closed else self._engine.stream_statistics(self)
 
     def seconds_since_received(self) -> float:
         """Seconds since the far end's last packet, or since the stream was opened when none came."""
@@ -181,19 +183,32 @@ class RtpStream:
 
     def close(self) -> None:
         """Ends everything at once: playbacks are cancelled, sinks closed, ports given back. May be called again."""
+        if self.closed:
+            return
+        self._final_statistics = self.statistics()
+        self.closed = True
+        self.sending = False
         self._engine.close_stream(self)
+        self.queue.clear()
+        for playback, _ in self.events:
+            playback.cancel()
+        self.events.clear()
+        for sink in list(self.sinks):
+            self.drop_sink(sink)
 
-    def next_event(self, tick: int) -> tuple[int, bytes, bool] | None:
-        """For the engine: tick of the timestamp, payload and marker of what goes out instead of audio at this tick."""
+    def next_event(self, tick: int) -> EventToSend | None:
+        """For the engine: what goes out instead of audio at this tick."""
         while self.events:
             playback, sender = self.events[0]
-            if playback.done or sender.finished:
+            if playback.cancelled:
+                sender.stop(tick)
+            if sender.finished:
                 self.events.popleft()
                 playback.finish(completed=True)
                 continue
-            event = sender.next(tick)
-            playback.played_samples += FRAME
-            return None if event is None else (event.tick, event.payload, event.marker)
+            if not playback.done:
+                playback.played_samples += FRAME
+            return sender.next(tick)
         return None
 
     def _received_digit(self, digit: str, duration_ms: int) -> None:

@@ -78,4 +78,4 @@ def _decode(file: soundfile.SoundFile, rate: int) -> NDArray[np.int16]:
     if file.samplerate != rate and len(mono):
         mono = soxr.resample(mono, file.samplerate, rate, quality="HQ")
     scaled = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0) * 32768.0
-    return np.clip(np.rint(scaled), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(scaled), -32768, 32767), np.int16)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rtp.stream import PlaybackResult
 
+from rtp.stream import PlaybackResult
 from rtp.wav import AudioError, load_wav
 from service.config import SettingsError, load_settings
 from service.logs import configure_logging

@@ -1,1 +1,106 @@
-"""An asyncio SIP user agent."""
+"""An asyncio SIP user agent: accounts, calls and their audio in one pure-Python process.
+
+.. code-block:: python
+
+    async with UserAgent() as agent:
+        account = await agent.register(Account("sip:alice@example.com", password="secret"))
+        async with await account.call("sip:bob@example.com", timeout=30) as call:
+            await call.play("welcome.wav")
+"""
+
+from __future__ import annotations
+
+from sipcore.broadcast import Lost
+from sipcore.call import Call, CallState
+from sipcore.config import Account, Timers, UserAgentConfig
+from sipcore.errors import (
+    AccountNotRegistered,
+    AuthenticationFailed,
+    CallCancelled,
+    CallError,
+    CallInProgress,
+    CallRejected,
+    CallTimeout,
+    InvalidAddress,
+    InvalidAudio,
+    InvalidHeader,
+    InvalidRequest,
+    MediaNotAcceptable,
+    NoOngoingCall,
+    RegistrationError,
+    RegistrationRejected,
+    RegistrationTimeout,
+    ServerUnreachable,
+    SipError,
+    TransferError,
+    TransferRejected,
+    TransferTimeout,
+)
+from sipcore.events import (
+    CallAnswered,
+    CallEnded,
+    CallEvent,
+    CallHeld,
+    CallResumed,
+    CallRinging,
+    DtmfReceived,
+    EndCause,
+    Party,
+    Registered,
+    RegistrationEvent,
+    RegistrationFailed,
+    TransferProgress,
+    Unregistered,
+)
+from sipcore.net.trace import Trace
+from sipcore.registration import Registration
+from sipcore.transfer import ReferRequest, Transfer
+from sipcore.useragent import UserAgent
+
+__all__ = [
+    "Account",
+    "AccountNotRegistered",
+    "AuthenticationFailed",
+    "Call",
+    "CallAnswered",
+    "CallCancelled",
+    "CallEnded",
+    "CallError",
+    "CallEvent",
+    "CallHeld",
+    "CallInProgress",
+    "CallRejected",
+    "CallResumed",
+    "CallRinging",
+    "CallState",
+    "CallTimeout",
+    "DtmfReceived",
+    "EndCause",
+    "InvalidAddress",
+    "InvalidAudio",
+    "InvalidHeader",
+    "InvalidRequest",
+    "Lost",
+    "MediaNotAcceptable",
+    "NoOngoingCall",
+    "Party",
+    "ReferRequest",
+    "Registered",
+    "Registration",
+    "RegistrationError",
+    "RegistrationEvent",
+    "RegistrationFailed",
+    "RegistrationRejected",
+    "RegistrationTimeout",
+    "ServerUnreachable",
+    "SipError",
+    "Timers",
+    "Transfer",
+    "TransferError",
+    "TransferProgress",
+    "TransferRejected",
+    "TransferTimeout",
+    "Unregistered",
+    "UserAgent",
+    "UserAgentConfig",
+]

@@ -132,8 +132,7 @@ class Subscription(AsyncIterator[T | Lost]):
         return item
 
     def deliver(self, number: int, item: T) -> None:
-        """Called by the writing end: one more item. What is dropped for it is always the oldest, so a gap
-        comes first."""
+        """Called by the writing end. What is dropped for an item is the oldest, so a gap comes first."""
         if len(self._items) >= self._buffer:
             self._items.popleft()
             self._lost += 1
@@ -146,8 +145,7 @@ class Subscription(AsyncIterator[T | Lost]):
         self._wake()
 
     def end(self) -> None:
-        """No more items will come: iteration stops after those that are waiting. A reader may end itself.
-        Idempotent."""
+        """Iteration stops after the items that are waiting. A reader may end itself. Idempotent."""
         self._ended = True
         self._wake()
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from rtp.sinks import WavSink
     from rtp.statistics import StreamStatistics
 
     from sipcore.broadcast import Subscription
@@ -248,11 +249,19 @@ class Call:
             raise NoOngoingCall("The call has no media")
         return self._media.audio(max_frames)
 
-    def record(self, path: str | Path) -> None:
-        """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call."""
+    def record(self, path: str | Path) -> WavSink:
+        """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call.
+
+        Returns:
+            The recording; its ``wait_closed`` waits until the file is complete.
+
+        Raises:
+            NoOngoingCall: the call has no media.
+            OSError: the file cannot be written.
+        """
         if self._media is None:
             raise NoOngoingCall("The call has no media")
-        self._media.record(path)
+        return self._media.record(path)
 
     async def send_dtmf(self, digits: str) -> None:
         """Sends RFC 4733 events in step with the audio and waits until they are out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
 __all__ = ["AudioInput", "CallMedia", "Playback"]
+
+log = logging.getLogger(__name__)
 
 AudioInput: TypeAlias = "str | Path | bytes | NDArray[np.int16]"
 """A path, the bytes of a file that libsndfile reads, or int16 samples (n,) at 8,000 Hz."""
@@ -92,7 +95,6 @@ class CallMedia:
         self._stream = engine.open_stream(local_host)
         self._last: asyncio.Task[None] | None = None
         """The newest decoding; later audio queues behind it."""
-        self._sinks: list[WavSink | QueueSink] = []
         self._closed = False
 
     @property
@@ -102,16 +104,19 @@ class CallMedia:
 
     def apply(self, media: NegotiatedMedia) -> None:
         """Sends and receives as an offer/answer exchange has settled; the stream's clock and sequence go on."""
-        self._stream.configure(
-            (media.remote_host, media.remote_port),
-            codec=media.codec,
-            payload_type=media.payload_type,
-            receive_payload_types=media.receive_payload_types,
-            dtmf_payload_type=media.dtmf_payload_type,
-            dtmf_receive_payload_type=media.dtmf_receive_payload_type,
-            send=media.send,
-            receive=media.receive,
-        )
+        try:
+            self._stream.configure(
+                (media.remote_host, media.remote_port),
+                codec=media.codec,
+                payload_type=media.payload_type,
+                receive_payload_types=media.receive_payload_types,
+                dtmf_payload_type=media.dtmf_payload_type,
+                dtmf_receive_payload_type=media.dtmf_receive_payload_type,
+                send=media.send,
+                receive=media.receive,
+            )
+        except ValueError as error:
+            log.warning("no media with %s:%s: %s", media.remote_host, media.remote_port, error)
 
     # -- out -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +169,7 @@ class CallMedia:
         wrong = sorted(set(digits.upper()) - DIGITS)
         if wrong or not digits:
             raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
-        if not self._stream.takes_dtmf:
+        if self._stream.event_payload_type is None:
             raise NoOngoingCall("The far end takes no telephone-event")
         await self._stream.send_dtmf(digits.upper()).wait()
 
@@ -177,16 +182,14 @@ class CallMedia:
     def audio(self, max_frames: int) -> AsyncIterator[NDArray[np.int16]]:
         """The far end's audio, frame by frame, until the stream closes."""
         sink = QueueSink(max_frames)
-        self._add(sink)
+        self._stream.add_sink(sink)
         return sink
 
-    def record(self, path: str | Path) -> None:
+    def record(self, path: str | Path) -> WavSink:
         """Writes the far end's audio to a wav file until the stream closes."""
-        self._add(WavSink(Path(path)))
-
-    def _add(self, sink: WavSink | QueueSink) -> None:
-        self._sinks.append(sink)
+        sink = WavSink(Path(path))
         self._stream.add_sink(sink)
+        return sink
 
     def statistics(self) -> StreamStatistics:
         """The stream's counters."""
@@ -204,8 +207,6 @@ class CallMedia:
             return
         self._closed = True
         self._stream.close()
-        for sink in self._sinks:
-            sink.close()
 
 
 def _samples(source: AudioInput) -> NDArray[np.int16]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sipcore.call import Call
     from sipcore.config import Account
+    from sipcore.net.driver import FlowsFactory
     from sipcore.net.trace import Trace
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.line import Line
@@ -45,6 +46,8 @@ class UserAgent:
         config: settings; the default listens on a free port of every interface.
         trace: writes every SIP message to a file.
         rng: source of tags, branches and jitter; default the system's. Seed one for tests only: tags are secrets.
+        flows: builds the signalling sockets; tests put a network in memory here.
+        media: an RTP engine to share between agents of one program; it is started and closed by its owner.
     """
 
     def __init__(
@@ -53,13 +56,16 @@ class UserAgent:
         *,
         trace: Trace | None = None,
         rng: random.Random | None = None,
+        flows: FlowsFactory | None = None,
+        media: MediaEngine | None = None,
     ) -> None:
         self.config = config or UserAgentConfig()
         self._rng = rng or random.SystemRandom()
         name = self.config.user_agent or f"sipcore/{importlib.metadata.version('sipcore')}"
         self.stack = Stack(self.config, rng=self._rng, user_agent=name)
-        self._driver = Driver(self.stack, self.config, on_event=self._on_event, trace=trace)
-        self.media = MediaEngine(ports=self.config.rtp_ports)
+        self._driver = Driver(self.stack, self.config, on_event=self._on_event, trace=trace, flows=flows)
+        self._owns_media = media is None
+        self.media = media if media is not None else MediaEngine(ports=self.config.rtp_ports)
         """The RTP engine: statistics of the clock."""
         self._registrations: dict[Line, Registration] = {}
         self._calls: dict[InviteSession, Call] = {}
@@ -82,7 +88,8 @@ class UserAgent:
             OSError: the port is taken, or the address is not this machine's.
         """
         await self._driver.start()
-        await self.media.start()
+        if self._owns_media:
+            await self.media.start()
         self._started = True
 
     async def close(self, timeout: float = 2.0) -> None:
@@ -99,7 +106,8 @@ class UserAgent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout * 0.4):
                     await asyncio.gather(*(line.unregister() for line in self.registrations))
-        await self.media.close()
+        if self._owns_media:
+            await self.media.close()
         await self._driver.close()
 
     # -- what it is ------------------------------------------------------------------------------------------------

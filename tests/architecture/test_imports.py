@@ -38,6 +38,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("sipcore.config", "sipcore.protocol.addresses"),  # an Account is checked when it is made
     ("sipcore.useragent", "rtp.engine"),  # starts and stops the media clock
     ("sipcore.useragent", "rtp.ports"),
+    ("sipcore.call", "rtp.sinks"),  # passes the WavSink of a recording on
     ("sipcore.call", "rtp.statistics"),  # passes StreamStatistics on
 }
 """Single arrows that the table does not allow, each with its reason."""

@@ -24,8 +24,7 @@ def _factories() -> list[Any]:
 
 
 def both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Decorator: makes an ``async def`` test two, one per loop. Each must be over in ten seconds of real
-    time."""
+    """Decorator: makes an ``async def`` test two, one per loop, each over in ten real seconds."""
 
     async def main(*args: Any, **kwargs: Any) -> None:
         async with asyncio.timeout(10):

@@ -30,8 +30,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the network does to datagrams. Streams are only delayed, by the longest delay, so that they stay
-    in order."""
+    """What the network does to datagrams. Streams stay in order: all have the longest delay."""
 
     delay: tuple[float, float] = (0.01, 0.01)
     """Shortest and longest one-way time, seconds; an interval reorders what is sent close together."""

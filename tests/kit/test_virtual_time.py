@@ -78,16 +78,23 @@ def test_waiting_forever_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_periodic_timer_does_not_hide_a_wait_for_ever() -> None:
     async def main() -> None:
-        while True:
-            await asyncio.sleep(60)
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            loop.call_later(60, tick)
+
+        tick()
+        await asyncio.Event().wait()
 
     with pytest.raises(Deadlock, match="virtual seconds"):
         run_virtual(main(), limit=86_400)
 
 
 def test_a_task_left_behind_fails_the_test() -> None:
+    tasks: set[asyncio.Task[None]] = set()
+
     async def main() -> None:
-        _left = asyncio.create_task(asyncio.sleep(1))
+        tasks.add(asyncio.create_task(asyncio.sleep(1)))
 
     with pytest.raises(AssertionError, match="left behind"):
         run_virtual(main())

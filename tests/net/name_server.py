@@ -44,7 +44,7 @@ class NameServer(asyncio.DatagramProtocol):
         return port
 
     def configuration(self, folder: Path) -> Path:
-        """A ``resolv.conf`` that names an address where this server is not: see ``use``."""
+        """Writes a ``resolv.conf`` for 127.0.0.1; it cannot name the port, which is set on the resolver."""
         path = folder / "resolv.conf"
         path.write_text("nameserver 127.0.0.1\nsearch example.com\noptions timeout:1 attempts:1\n")
         return path

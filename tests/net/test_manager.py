@@ -196,7 +196,7 @@ async def test_the_preferred_flow_is_used_while_it_is_open() -> None:
         preferred = await near.manager.flow_to(Target("127.0.0.1", far.port, "tcp"))
         assert await near.manager.flow_to(elsewhere, prefer=preferred) == preferred
         near.manager.send(preferred, OPTIONS)
-        _, back = await far.messages.get()
+        await far.messages.get()
         await far.manager.close()
         await near.closed.get()
         over_tcp = Target("127.0.0.1", far.port, "tcp")
@@ -340,6 +340,15 @@ async def test_routes_and_failures_are_forgotten_after_a_while(monkeypatch: pyte
         assert before is not None
         assert after is not None
         assert (before.local[0], after.local[0]) == ("192.0.2.1", "192.0.2.2")
+
+
+@virtual_time
+async def test_an_icmp_error_is_reported_though_the_flow_was_forgotten_meanwhile() -> None:
+    async with agent() as near:
+        flow = await near.manager.flow_to(Target("127.0.0.1", 9))
+        near.manager._forget()
+        near.manager._on_unreachable(("127.0.0.1", 9), "connection refused")
+        assert await near.closed.get() == (flow, "connection refused")
 
 
 @virtual_time

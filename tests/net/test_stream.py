@@ -106,10 +106,10 @@ async def test_an_open_connection_is_used_again() -> None:
     """RFC 3261 §18.1.1."""
     async with peer() as near, peer() as far:
         flows = await asyncio.gather(
-            *(near.endpoint.connect(far.address, "0.0.0.0") for _ in range(10)),
+            *(near.endpoint.connect(far.address) for _ in range(10)),
         )
         assert len(set(flows)) == 1
-        assert await near.endpoint.connect(far.address, "0.0.0.0") == flows[0]
+        assert await near.endpoint.connect(far.address) == flows[0]
         assert near.endpoint.find(far.address) == flows[0]
         assert len(near.endpoint) == 1
 

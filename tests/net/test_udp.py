@@ -166,8 +166,7 @@ def extended_error(number: int, origin: int, kind: int, code: int) -> bytes:
 )
 @both_loops
 async def test_only_lasting_icmp_errors_are_reported(origin: int, kind: int, code: int, final: bool) -> None:
-    """RFC 3261 §18.4: unreachable and parameter problem; TTL exceeded, source quench and MTU heal by
-    themselves."""
+    """RFC 3261 §18.4: TTL exceeded, source quench and a smaller MTU heal by themselves."""
     with Peer() as near:
         near.socket._on_extended_error(extended_error(errno.ECONNREFUSED, origin, kind, code), ("192.0.2.1", 5060))
         assert near.unreachable.empty() is not final

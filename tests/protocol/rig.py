@@ -59,9 +59,7 @@ class Rig:
         self.cancels: list[ServerTransaction] = []
         self.strays: list[Response] = []
         self.server_timeouts: list[tuple[float, ServerTransaction]] = []
-        self.layer = TransactionLayer(
-            user=self, transmit=self._transmit, timers=self.timers, ids=Ids(random.Random(7))
-        )
+        self.layer = TransactionLayer(user=self, transmit=self._transmit, timers=self.timers, ids=Ids(random.Random(7)))
 
     def _transmit(self, flow: Flow, data: bytes) -> None:
         self.sent.append(Sent(self.now, flow, parse_message(data), data))
@@ -108,8 +106,10 @@ class Rig:
 
     def reply(self, status: int, *, to: Request | None = None, transport: Transport = "udp") -> None:
         """The far end answers ``to``, the last request by default."""
-        asked = to if to is not None else next(
-            sent.message for sent in reversed(self.sent) if isinstance(sent.message, Request)
+        asked = (
+            to
+            if to is not None
+            else next(sent.message for sent in reversed(self.sent) if isinstance(sent.message, Request))
         )
         self.receive(answer(asked, status), FLOWS[transport])
 

@@ -282,7 +282,7 @@ def test_a_held_cancel_of_an_invite_without_any_response_ends_with_timer_b() -> 
     rig.layer.cancel(rig.send("INVITE"), rig.now)
     rig.run(200)
     assert rig.failures == [(32.0, TransactionFailure.TIMEOUT)]
-    assert set(what for _, what in rig.wire) == {"INVITE"}
+    assert {what for _, what in rig.wire} == {"INVITE"}
 
 
 def test_a_cancelled_invite_ends_with_its_487() -> None:
@@ -409,4 +409,3 @@ def test_a_handler_may_send_from_within_a_response() -> None:
     rig.reply(401)
     assert [str(sent.message.cseq) for sent in rig.sent] == ["17 REGISTER", "18 REGISTER"]
     assert rig.sent[1].message.via.branch != first.request.via.branch
-

@@ -145,6 +145,7 @@ def _histogram(axes: Any, intervals: Sequence[int]) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(PTIME, color=PLAYED, linewidth=1.4, linestyle=(0, (4, 2)))
     axes.set_xlim(max(0, low), high)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     near = int(counts[int(PTIME) - 1 : int(PTIME) + 1].sum())
     axes.text(
         0.985,

@@ -9,7 +9,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-__all__ = ["RATE", "chime", "shipped_speech", "wav_bytes"]
+from rtp.wav import load_wav
+
+__all__ = ["RATE", "chime", "shipped_speech", "shortened", "wav_bytes"]
 
 RATE = 8000
 """Hz: the rate of G.711, at which everything is compared."""
@@ -21,6 +23,21 @@ NOTES = (523.25, 659.26, 783.99)
 def shipped_speech() -> bytes:
     """The wav file that comes with the package: about eight seconds of speech at 16,000 Hz."""
     return importlib.resources.files("service.demo").joinpath("assets/welcome.wav").read_bytes()
+
+
+def shortened(file: bytes, seconds: float | None) -> bytes:
+    """An audio file, checked, and cut to at most ``seconds``; as it is where that is None or it is no longer.
+
+    Raises:
+        rtp.wav.AudioError: it is no audio file, or an empty one.
+    """
+    load_wav(file)
+    if seconds is None:
+        return file
+    samples, rate = soundfile.read(io.BytesIO(file), dtype="int16", always_2d=True)
+    if len(samples) <= seconds * rate:
+        return file
+    return wav_bytes(samples[: round(seconds * rate)], rate=rate)
 
 
 def chime(*, rate: int = RATE) -> NDArray[np.int16]:
@@ -40,7 +57,7 @@ def chime(*, rate: int = RATE) -> NDArray[np.int16]:
 
 
 def wav_bytes(samples: NDArray[np.int16], *, rate: int = RATE) -> bytes:
-    """A 16-bit mono wav file of ``samples``."""
+    """A 16-bit wav file of ``samples``: (n,), or (n, channels)."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
     return file.getvalue()

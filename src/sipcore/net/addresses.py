@@ -56,8 +56,7 @@ def join(address: Address) -> str:
 
 
 def socket_address(raw: tuple[str | int, ...]) -> Address:
-    """The host and port of what a socket calls an address; the scope of a link-local IPv6 address is kept in
-    the host."""
+    """Host and port of what a socket calls an address; a link-local IPv6 host keeps its scope."""
     host, port = str(raw[0]), int(raw[1])
     if len(raw) == 4 and raw[3] and "%" not in host:
         return f"{host}%{raw[3]}", port

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sipcore.errors import ServerUnreachable
-from sipcore.net.addresses import LocalAddresses, family_of, ip_literal, join, sentence
+from sipcore.net.addresses import LocalAddresses, family_of, ip_literal, is_wildcard, join, sentence
 from sipcore.net.resolver import Resolver, default_port
 from sipcore.net.stream import BACKLOG, StreamEndpoint, StreamLimits
 from sipcore.net.udp import UdpSocket
@@ -228,7 +228,8 @@ class FlowManager:
     async def _flow_to_endpoint(self, endpoint: Endpoint) -> Flow:
         if endpoint.transport == "udp":
             return self._udp_flow(endpoint.address)
-        return await self._streams.connect(endpoint.address, self._local_towards(endpoint.address, "TCP"))
+        self._local_towards(endpoint.address, "TCP")
+        return await self._streams.connect(endpoint.address, None if is_wildcard(self._host) else self._host)
 
     def _refuse_unless_usable(self, target: Target) -> None:
         if not self._open:
@@ -251,10 +252,8 @@ class FlowManager:
         try:
             return self._locals.towards(remote[0])
         except OSError as error:
-            if not self._locals.serves(remote[0]):
-                why = f"this agent listens on {self._host} only"
-            else:
-                why = sentence(error)
+            served = self._locals.serves(remote[0])
+            why = sentence(error) if served else f"this agent listens on {self._host} only"
             raise ServerUnreachable(f"{join(remote)} cannot be reached over {over}: {why}") from error
 
     def _make_stream_flow(self, local: Address, remote: Address, number: int) -> Flow:
@@ -320,9 +319,12 @@ class FlowManager:
         if not self._open:
             return
         self._suspect(remote)
-        flow = self._flows.get(remote)
-        if flow is not None:
-            self._loop.call_soon(self._report_closed, flow, why)
+        try:
+            flow = self._udp_flow(remote)
+        except ServerUnreachable as error:
+            log.debug("nothing waits for %s: %s", join(remote), error)
+            return
+        self._loop.call_soon(self._report_closed, flow, why)
 
     def _report_closed(self, flow: Flow, why: str) -> None:
         if self._open:

@@ -98,8 +98,7 @@ class Resolver:
         return [Endpoint(transport, (address, port)) for address in await self._addresses(host)]
 
     async def _from_srv(self, host: str, target: Target) -> list[Endpoint]:
-        """RFC 3263 §4.1 without NAPTR: where the URI leaves the transport open, UDP is asked for before
-        TCP."""
+        """RFC 3263 §4.1 without NAPTR: an open transport is UDP if it has records, else TCP."""
         choices: list[Transport] = [target.transport] if target.transport is not None else ["udp", "tcp"]
         for transport in choices:
             service = "_sips._tcp" if transport == "tls" else f"_sip._{transport}"
@@ -121,8 +120,7 @@ class Resolver:
         return []
 
     async def _srv(self, name: str) -> list[SRV]:
-        """SRV records in the order of RFC 2782; none where there are none or DNS has no answer to the
-        question."""
+        """SRV records in the order of RFC 2782; none where DNS gives none, for whatever reason."""
         try:
             answer = await self._nameservers().resolve(name, dns.rdatatype.SRV, lifetime=QUERY_LIFETIME)
         except (dns.exception.DNSException, OSError) as error:
@@ -207,8 +205,7 @@ class HostsFile:
         self._names: dict[str, list[str]] = {}
 
     def addresses(self, host: str) -> list[str]:
-        """IP literals of a name, in the file's order; none where it is not in the file, or there is no
-        file."""
+        """IP literals of a name, in the file's order; none where it is not in it."""
         changed_at = _modified(self._path)
         if changed_at != self._read_at:
             self._names = self._read()

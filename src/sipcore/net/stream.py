@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from sipcore.errors import ServerUnreachable
-from sipcore.net.addresses import family_of, is_wildcard, join, sentence, socket_address
+from sipcore.net.addresses import family_of, join, sentence, socket_address
 from sipcore.net.shared import SharedTasks
 from sipcore.protocol.framing import FramingError, KeepAlive, StreamFramer
 
@@ -47,8 +47,7 @@ class StreamLimits:
 
 
 class StreamEndpoint:
-    """All TCP connections of one user agent: accepts, connects, finds an open one again, and sweeps dead
-    ones."""
+    """All TCP connections of one user agent: accepts, connects, finds again, sweeps away."""
 
     def __init__(
         self,
@@ -93,8 +92,9 @@ class StreamEndpoint:
             await self._loop.create_server(lambda: StreamConnection(self, inbound=True), sock=bound, backlog=BACKLOG)
         )
 
-    async def connect(self, remote: Address, local_host: str) -> Flow:
-        """A flow to ``remote``: the open one, the one being opened, or a new connection.
+    async def connect(self, remote: Address, source: str | None = None) -> Flow:
+        """A flow to ``remote``: the open one, the one being opened, or a new connection from the local address
+        ``source`` (None: as the system chooses).
 
         Raises:
             ServerUnreachable: refused, no route, or no answer within the connect timeout.
@@ -102,17 +102,16 @@ class StreamEndpoint:
         flow = self.find(remote)
         if flow is not None:
             return flow
-        return await self._connecting.get(remote, lambda: self._connect(remote, local_host))
+        return await self._connecting.get(remote, lambda: self._connect(remote, source))
 
-    async def _connect(self, remote: Address, local_host: str) -> Flow:
-        local = None if is_wildcard(local_host) else (local_host, 0)
+    async def _connect(self, remote: Address, source: str | None) -> Flow:
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
                 _, connection = await self._loop.create_connection(
                     lambda: StreamConnection(self, inbound=False),
                     *remote,
                     family=family_of(remote[0]),
-                    local_addr=local,
+                    local_addr=None if source is None else (source, 0),
                 )
         except OSError as error:
             raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: {sentence(error)}") from error
@@ -137,8 +136,7 @@ class StreamEndpoint:
         return connection is not None and connection.write(data)
 
     async def close(self, timeout: float = 1.0) -> None:
-        """Stops listening, sends what is buffered, and closes every connection, by force after ``timeout``
-        seconds."""
+        """Stops listening, sends what is buffered, closes; by force after ``timeout`` seconds."""
         self._closing = True
         for server in self._servers:
             server.close()
@@ -213,8 +211,7 @@ class StreamConnection(asyncio.Protocol):
         self._framer = StreamFramer()
         self._quiet = 0.0
         self._unfinished = inbound
-        """Whether a message is owed: the first of an accepted connection, or the rest of one that has
-        begun."""
+        """A message is owed: the first of an accepted connection, or the rest of one that has begun."""
         self._owed = 0.0
         """Seconds since then."""
         self._why = ""
@@ -298,8 +295,7 @@ class StreamConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self, why: str) -> None:
-        """Closes it at once. The loss is reported in the loop's next round, never from inside the call that
-        caused it."""
+        """Closes it at once; the loss is reported in the loop's next round, not from inside this call."""
         self._why = self._why or why
         if self._transport is not None:
             self._transport.abort()

@@ -86,8 +86,8 @@ class Trace:
                 while self._write_batch(self._waiting.get()):
                     self._file.flush()
                     self._closing.wait(BATCH_PAUSE)
-        except OSError as error:
-            log.error("the SIP trace %s ends here: %s", self.path, error)
+        except Exception:
+            log.exception("the SIP trace %s ends here", self.path)
             self._closing.set()
 
     def _write_batch(self, item: tuple[datetime, Direction, Flow, bytes] | None) -> bool:

@@ -106,8 +106,7 @@ class UdpSocket:
                 self._socket.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
     def send(self, data: bytes, remote: Address) -> None:
-        """Sends one datagram; never raises. A full kernel buffer loses it, as the network might: SIP
-        retransmits."""
+        """Sends one datagram; never raises. A full kernel buffer loses it, as networks do; SIP retransmits."""
         for _ in range(3):
             try:
                 self._socket.sendto(data, remote)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,13 +18,21 @@ __all__ = ["AccountAddress", "parse_account", "parse_callee", "parse_outbound_pr
 
 MAX_NAME = 1024
 """Characters of a name; longer ones are no names."""
+MAX_HOST = 253
+"""Characters of a domain name (RFC 1035 §2.3.4)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"(sips?|tel):", re.IGNORECASE)
-_PHONE = re.compile(r"\+?[0-9*#]?[0-9*#\s.()\-]*[0-9*#][\s.()\-]*\Z")
+_FOREIGN_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://|[^@]*@)")
+_NUMBER = re.compile(r"[+(]?[0-9*#][0-9*#\s.()\-]*\Z")
 _SEPARATORS = re.compile(r"[\s.()\-]")
-_USER_SAFE = "-_.!~*'()&=+$,;?/%"
-"""Characters of a user part that need no escape (§25.1 unreserved and user-unreserved); ``%`` keeps escapes that are there."""
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?\Z")
+_URI_TAIL = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]*\Z")
+"""What may stand behind the host: parameters and headers, escaped as §25.1 has it."""
+_USER_SAFE = "-_.!~*'()&=+$,;?/"
+"""Characters of a user part that need no escape (§25.1 unreserved and user-unreserved), beside letters and digits."""
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_PASSWORD = re.compile(r"\A((?>\s*(?:sips?:)?)[^:@]*):.*@", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,12 @@ def parse_account(text: str, *, field: str = "account_name") -> AccountAddress:
     Raises:
         InvalidAddress: it is none; the message starts with ``field``.
     """
-    uri = _sip_uri(text, field)
+    uri = _sip_uri(_clean(text, field), text, field)
     if not uri.user:
         raise InvalidAddress(f"{field}: {_shown(text)} has no user part; write user@host", field=field)
-    if uri.password is not None:
-        raise InvalidAddress(f"{field}: a password does not belong into an address", field=field)
-    transport = uri.transport or "udp"
-    return AccountAddress(uri.user, uri.host, uri.port, transport, uri.scheme == "sips", text)
+    if uri.headers:
+        raise InvalidAddress(f"{field}: {_shown(text)} has header fields; an account has none", field=field)
+    return AccountAddress(uri.user, uri.host, uri.port, uri.transport or "udp", uri.scheme == "sips", text)
 
 
 def parse_outbound_proxy(text: str, *, field: str = "outbound_proxy") -> Uri:
@@ -79,72 +87,127 @@ def parse_outbound_proxy(text: str, *, field: str = "outbound_proxy") -> Uri:
     Raises:
         InvalidAddress: it is none; the message starts with ``field``.
     """
-    uri = _sip_uri(text, field)
-    if uri.user is not None:
-        raise InvalidAddress(f"{field}: {_shown(text)} names a user; write host[:port]", field=field)
-    return replace(uri, parameters=uri.parameters.with_(lr=None), headers=(), text="")
+    value = _clean(text, field)
+    uri = _sip_uri(value, text, field)
+    if uri.user is not None and not _SCHEME.match(value):
+        raise InvalidAddress(f"{field}: {_shown(text)} names a user; write host[:port] or a sip: URI", field=field)
+    parameters = uri.parameters if "lr" in uri.parameters else uri.parameters.with_(lr=None)
+    return replace(uri, parameters=parameters, headers=(), text="")
 
 
 def parse_callee(text: str, account: AccountAddress | None, *, field: str = "callee_id") -> Uri:
-    """Whom to call: a ``sip:``/``sips:``/``tel:`` URI, ``user@host[:port]``, or a bare user or number at the account's domain.
+    """Whom to call: a ``sip:``/``sips:``/``tel:`` URI, ``user@host[:port]``, or a bare user or number.
 
-    In something that is plainly a phone number visual separators are dropped (RFC 3966 §5.1.1). A ``tel:`` URI is dialled
-    at the account's domain as well, as RFC 3261 §19.1.6 turns one into the other.
+    What names no host is dialled at the account's own domain: a bare name, and a ``tel:`` URI too, as §19.1.6 turns
+    one into a SIP URI. In something that is plainly a phone number visual separators are dropped (RFC 3966 §5.1.1);
+    a SIP URI is taken as it is written.
 
     Raises:
         InvalidAddress: it is none; the message starts with ``field``.
     """
     value = _clean(text, field)
     scheme = _SCHEME.match(value)
-    if scheme is not None and scheme.group(1).lower() == "tel":
-        return _telephone(value[4:], account, text, field)
-    if scheme is None and "@" not in value:
-        if account is None:
-            raise InvalidAddress(f"{field}: {_shown(text)} needs a domain; write user@host", field=field)
-        if _PHONE.match(value):
-            value = _SEPARATORS.sub("", value)
-        elif re.search(r"[\s<>\"@:]", value):
+    if scheme is None and "@" in value:
+        user, _, rest = value.rpartition("@")
+        uri = _sip_uri(f"{_dialled(user)}@{rest}", text, field)
+    elif scheme is None:
+        if re.search(r"[\s<>\":]", _dialled(value)):
             raise InvalidAddress(f"{field}: {_shown(text)} is neither a user, a number nor a URI", field=field)
-        return _at_home(quote(value, safe=_USER_SAFE), account)
-    if scheme is None:
-        user, _, host = value.rpartition("@")
-        if _PHONE.match(user):
-            user = _SEPARATORS.sub("", user)
-        value = f"{user.replace('#', '%23')}@{host}"
-    uri = _sip_uri(value, field)
-    if not uri.user and scheme is None:
+        return _at_home(_dialled(value), account, text, field)
+    elif scheme.group(1).lower() == "tel":
+        return _telephone(value[4:], account, text, field)
+    else:
+        uri = _sip_uri(value, text, field)
+    if uri.user == "":
         raise InvalidAddress(f"{field}: {_shown(text)} has no user part", field=field)
-    return uri if scheme is not None else replace(uri, text="")
+    return uri
 
 
-def _at_home(user: str, account: AccountAddress) -> Uri:
-    return Uri("sips" if account.secure else "sip", user, account.host, account.port)
+def _dialled(user: str) -> str:
+    """A user part; without its visual separators where it is plainly a phone number."""
+    if not _NUMBER.match(user) or _is_ipv4(user):
+        return user
+    return _SEPARATORS.sub("", user)
+
+
+def _at_home(user: str, account: AccountAddress | None, text: str, field: str) -> Uri:
+    if account is None:
+        raise InvalidAddress(f"{field}: {_shown(text)} needs a domain; write user@host", field=field)
+    return Uri("sips" if account.secure else "sip", _escaped(user), account.host, account.port)
 
 
 def _telephone(rest: str, account: AccountAddress | None, text: str, field: str) -> Uri:
-    number = _SEPARATORS.sub("", rest.partition(";")[0])
-    if not re.fullmatch(r"\+?[0-9A-Fa-f*#]+", number):
+    """§19.1.6: the number and its parameters become the user part, with ``user=phone``.
+
+    ``phone-context`` (RFC 3966 §5.1.5) goes: the account's domain is the context of a local number.
+    """
+    subscriber, _, parameters = rest.partition(";")
+    number = _SEPARATORS.sub("", subscriber)
+    if not re.fullmatch(r"\+[0-9]+|[0-9A-Fa-f*#]+", number):
         raise InvalidAddress(f"{field}: {_shown(text)} is not a tel: URI with a number", field=field)
-    if account is None:
-        return Uri("tel", number)
-    home = _at_home(quote(number, safe=_USER_SAFE), account)
+    kept = [each for each in parameters.split(";") if each and not each.lower().startswith("phone-context=")]
+    if any(not _URI_TAIL.match(each) for each in kept):
+        raise InvalidAddress(f"{field}: {_shown(text)} has a malformed parameter", field=field)
+    home = _at_home(";".join((number, *kept)), account, text, field)
     return replace(home, parameters=Params({"user": "phone"}))
 
 
-def _sip_uri(text: str, field: str) -> Uri:
-    value = _clean(text, field)
-    if not _SCHEME.match(value):
-        value = f"sip:{value}"
+def _sip_uri(value: str, text: str, field: str) -> Uri:
+    """Parses ``value``, with ``sip:`` put before it where no scheme is; ``text`` is what the caller wrote."""
+    foreign = None if _SCHEME.match(value) else _FOREIGN_SCHEME.match(value)
+    if foreign is not None and "@" in value and not value.startswith("["):
+        raise InvalidAddress(
+            f"{field}: {_shown(text)} has ':' before the '@': a password, or a scheme other than sip and sips",
+            field=field,
+        )
+    scheme, _, rest = (value if _SCHEME.match(value) else f"sip:{value}").partition(":")
+    user, at, where = rest.rpartition("@")
+    if "@" in user:
+        raise InvalidAddress(f"{field}: {_shown(text)} has more than one '@'; write %40 in a user part", field=field)
     try:
-        uri = Uri.parse(value)
+        uri = Uri.parse(f"{scheme.lower()}:{_escaped(user)}{at}{where}")
     except MalformedValue as error:
         raise InvalidAddress(f"{field}: {_shown(text)} is not an address: {error}", field=field) from None
-    if uri.scheme not in ("sip", "sips") or re.search(r"\s", value):
+    if uri.password is not None:
+        raise InvalidAddress(f"{field}: {_shown(text)} holds a password, which no address may", field=field)
+    if re.search(r"\s", value) or not _URI_TAIL.match(where) or not _is_host(uri.host):
         raise InvalidAddress(f"{field}: {_shown(text)} is not a SIP address", field=field)
-    named = uri.parameters.get("transport")
-    if named is not None and named.lower() not in ("udp", "tcp", "tls"):
+    named = uri.parameters.get("transport", "udp") or ""
+    if named.lower() not in ("udp", "tcp", "tls"):
         raise InvalidAddress(f"{field}: transport {_shown(named)} is not one of udp, tcp, tls", field=field)
     return uri
+
+
+def _escaped(user: str) -> str:
+    """The user part as §19.1.2 has it on the wire: reserved characters escaped, escapes that are there kept."""
+    pieces = []
+    position = 0
+    for escape in _ESCAPED.finditer(user):
+        pieces += [quote(user[position : escape.start()], safe=_USER_SAFE + ":"), escape.group()]
+        position = escape.end()
+    return "".join((*pieces, quote(user[position:], safe=_USER_SAFE + ":")))
+
+
+def _is_host(host: str) -> bool:
+    """Whether it can be a domain name (RFC 1035 §2.3.1, ``_`` tolerated) or an address."""
+    if ":" in host:
+        try:
+            IPv6Address(host)
+        except AddressValueError:
+            return False
+        return True
+    name = host.removesuffix(".")
+    if re.fullmatch(r"[0-9.]+", name):
+        return _is_ipv4(name)
+    return len(name) <= MAX_HOST and all(_LABEL.match(label) for label in name.split("."))
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _clean(text: str, field: str) -> str:
@@ -154,8 +217,14 @@ def _clean(text: str, field: str) -> str:
         raise InvalidAddress(f"{field}: {len(text)} characters, at most {MAX_NAME} are allowed", field=field)
     if _CONTROL.search(text):
         raise InvalidAddress(f"{field}: {_shown(text)} holds CR, LF, NUL or another control character", field=field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidAddress(f"{field}: {_shown(text)} is not valid Unicode", field=field) from None
     return text.strip()
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    """The text for an error message, cut where it is long, without what may be a password."""
+    masked = _PASSWORD.sub(r"\1:***@", text, count=1)
+    return ascii(masked if len(masked) <= 80 else masked[:77] + "...")

@@ -193,8 +193,8 @@ def make_response(
 ) -> Response:
     """A response with what §8.2.6.2 has it copy.
 
-    ``to_tag`` is added where the request's To has none and the status is above 100; Record-Route is copied into every
-    response that makes or confirms a dialog (§12.1.1).
+    ``to_tag`` is added where the request's To has none and the status is above 100; Record-Route is copied into
+    every response that makes or confirms a dialog (§12.1.1).
     """
     block = Headers()
     for name in ("Via", "From"):
@@ -224,7 +224,7 @@ def make_response(
 
 
 def make_cancel(invite: Request, headers: Sequence[tuple[str, str]] = ()) -> Request:
-    """CANCEL of an INVITE as sent: same request URI, top Via, From, To, Call-ID, CSeq number and Route (§9.1)."""
+    """CANCEL of an INVITE as sent: its request URI, top Via, From, To, Call-ID, CSeq number and Route (§9.1)."""
     return _in_same_transaction(invite, "CANCEL", invite.headers.get("To") or "", headers)
 
 
@@ -252,10 +252,12 @@ def check_extension_headers(headers: Mapping[str, str], *, refer: bool = False, 
     """Whether a caller may add these headers to a request.
 
     Raises:
-        InvalidHeader: a name that is no token, a header that the stack owns, CR, LF or NUL in a value, or too many of them.
+        InvalidHeader: a name that is no token, a header that the stack owns, CR, LF or NUL in a value, or too
+            many of them.
     """
     if len(headers) > MAX_EXTENSION_HEADERS:
-        raise InvalidHeader(f"{field}: {len(headers)} headers, at most {MAX_EXTENSION_HEADERS} are allowed", field=field)
+        limit = f"at most {MAX_EXTENSION_HEADERS} are allowed"
+        raise InvalidHeader(f"{field}: {len(headers)} headers, {limit}", field=field)
     size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
     if size > MAX_EXTENSION_BYTES:
         raise InvalidHeader(f"{field}: {size} bytes, at most {MAX_EXTENSION_BYTES} are allowed", field=field)

@@ -12,7 +12,10 @@ K = TypeVar("K")
 
 
 class Deadlines(Generic[K]):
-    """At most one deadline per key. Cancelled entries stay in the heap until it is half garbage, then it is rebuilt."""
+    """At most one deadline per key.
+
+    Cancelled entries stay in the heap until they are half of it; then it is rebuilt, so it is bounded by its use.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, K]] = []

@@ -1,4 +1,7 @@
-"""Digest authentication, the client's half (RFC 7616, RFC 8760, RFC 3261 §22)."""
+"""Digest authentication, the client's half (RFC 7616, RFC 8760, RFC 3261 §22), and what it shares with the server's.
+
+Left out: userhash and ``username*`` (RFC 7616 §3.4.4), Authentication-Info with its ``nextnonce`` (§3.5).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,28 @@ if TYPE_CHECKING:
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.wire import Request, Response
 
-__all__ = ["ALGORITHMS", "Challenge", "Credentials", "DigestClient", "digest_response", "parse_challenges", "parse_parameters"]
+__all__ = [
+    "ALGORITHMS",
+    "Challenge",
+    "Credentials",
+    "DigestClient",
+    "canonical_algorithm",
+    "digest_response",
+    "parse_challenges",
+    "parse_credentials",
+    "quoted",
+    "spelled_algorithm",
+]
 
-ALGORITHMS = ("SHA-512-256", "SHA-512-256-SESS", "SHA-256", "SHA-256-SESS", "MD5", "MD5-SESS")
-"""Strongest first; a ``-sess`` variant is no stronger than its base and comes after it."""
+ALGORITHMS = tuple(
+    name
+    for name in ("SHA-512-256", "SHA-512-256-SESS", "SHA-256", "SHA-256-SESS", "MD5", "MD5-SESS")
+    if not name.startswith("SHA-512") or "sha512_256" in hashlib.algorithms_available
+)
+"""Strongest first; a ``-sess`` variant is no stronger than its base and comes after it. Python may lack SHA-512/256."""
 
 _SCHEME = re.compile(r"\s*([A-Za-z0-9!#$%&'*+.^_`|~\-]+)\s+(?=[A-Za-z0-9\-]+\s*=)")
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +71,22 @@ class Challenge:
         return self.algorithm in ALGORITHMS and (not self.qop or "auth" in self.qop or "auth-int" in self.qop)
 
 
-def parse_parameters(text: str) -> dict[str, str]:
+def canonical_algorithm(name: str) -> str:
+    """An algorithm name as :data:`ALGORITHMS` has it."""
+    return name.upper()
+
+
+def spelled_algorithm(name: str) -> str:
+    """An algorithm name as RFC 7616 §6.1 registers it."""
+    return name.upper().replace("-SESS", "-sess")
+
+
+def quoted(text: str) -> str:
+    """A quoted-string (RFC 3261 §25.1)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _parameters(text: str) -> dict[str, str]:
     """``name=value`` pairs of a challenge or of credentials, names in lower case, quoted values unquoted."""
     found: dict[str, str] = {}
     for part in split_list(text):
@@ -61,7 +95,7 @@ def parse_parameters(text: str) -> dict[str, str]:
             continue
         value = value.strip()
         if len(value) >= 2 and value[0] == value[-1] == '"':
-            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+            value = _QUOTED_PAIR.sub(r"\1", value[1:-1])
         found.setdefault(name.strip().lower(), value)
     return found
 
@@ -84,14 +118,14 @@ def parse_challenges(response: Response) -> list[Challenge]:
     found: list[Challenge] = []
     for name, proxy in (("WWW-Authenticate", False), ("Proxy-Authenticate", True)):
         for scheme, text in _split_schemes(response.headers.get_all(name)):
-            parameters = parse_parameters(text)
+            parameters = _parameters(text)
             if scheme != "digest" or "nonce" not in parameters:
                 continue
             found.append(
                 Challenge(
                     realm=parameters.get("realm", ""),
                     nonce=parameters["nonce"],
-                    algorithm=parameters.get("algorithm", "MD5").upper(),
+                    algorithm=canonical_algorithm(parameters.get("algorithm", "MD5")),
                     qop=tuple(token.strip().lower() for token in parameters.get("qop", "").split(",") if token.strip()),
                     opaque=parameters.get("opaque"),
                     stale=parameters.get("stale", "").lower() == "true",
@@ -101,8 +135,15 @@ def parse_challenges(response: Response) -> list[Challenge]:
     return found
 
 
+def parse_credentials(request: Request, header: str) -> list[dict[str, str]]:
+    """Parameters of each digest credentials value in ``Authorization`` or ``Proxy-Authorization``; never raises."""
+    values = (value.strip().partition(" ") for value in request.headers.get_all(header))
+    return [_parameters(text) for scheme, _, text in values if scheme.lower() == "digest"]
+
+
 def _hash(algorithm: str, data: str | bytes) -> str:
-    raw = data.encode() if isinstance(data, str) else data
+    # surrogateescape: a realm or nonce that is not UTF-8 is hashed as the bytes it came in.
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     match algorithm.removesuffix("-SESS"):
         case "SHA-512-256":
             return hashlib.new("sha512_256", raw).hexdigest()
@@ -149,77 +190,86 @@ class _Session:
     """What is remembered of a protection space: the newest challenge and how often its nonce was used."""
 
     challenge: Challenge
+    host: str
+    """Host of the request URI that was challenged."""
+    cnonce: str
+    """Of the first use: a ``-sess`` key is made from it and stays (RFC 7616 §3.4.2)."""
     uses: int = 0
+
+    def covers(self, request: Request) -> bool:
+        """Whether a new request may carry these credentials unasked.
+
+        A user agent server's realm ends at its host. A proxy's lies on the way of all that has a route; what goes
+        straight to a stranger's host takes no hash of our password along.
+        """
+        return request.uri.host == self.host or (self.challenge.proxy and "Route" in request.headers)
 
 
 class DigestClient:
     """Answers challenges for one account and remembers them per realm, so that later requests need no round trip."""
 
-    MAX_REALMS = 16
-    """Protection spaces remembered; a server that invents more loses the oldest."""
+    MAX_SESSIONS = 16
+    """Protection spaces remembered; beyond, the one challenged longest ago is forgotten."""
 
     def __init__(self, credentials: Credentials, ids: Ids) -> None:
         self._credentials = credentials
         self._ids = ids
-        self._sessions: dict[tuple[str, bool], _Session] = {}
+        self._sessions: dict[tuple[str, bool, str], _Session] = {}
+        """By realm, proxy or not, and the host of a server's realm; the newest challenge last."""
 
     def answer(self, request: Request, response: Response) -> bool:
-        """Puts credentials for every realm challenged in a 401 or 407 on ``request``, which still has those it was sent with.
+        """Puts credentials for every realm challenged in a 401 or 407 on ``request``, which has those it was sent with.
 
         Returns:
-            False where trying again is useless: no challenge that can be met, no password, or the same credentials were
-            refused already (a challenge repeats the nonce that was answered, or a fresh nonce comes without ``stale``
-            after an answer that was computed for this very request).
+            False where trying again is useless: no challenge that can be met, no password, or credentials that were
+            computed for just this challenge were refused. Those that :meth:`apply` had put on unasked may have aged:
+            a fresh nonce is answered then, stale or not.
         """
         if not self._credentials.password:
             return False
-        best: dict[tuple[str, bool], Challenge] = {}
-        for challenge in parse_challenges(response):
-            key = (challenge.realm, challenge.proxy)
-            if challenge.supported and (
-                key not in best or ALGORITHMS.index(challenge.algorithm) < ALGORITHMS.index(best[key].algorithm)
-            ):
-                best[key] = challenge
-        if not best:
+        challenges = _strongest(parse_challenges(response))
+        if not challenges or any(_refuses(challenge, request) for challenge in challenges):
             return False
-        for (realm, proxy), challenge in best.items():
-            sent = self._sent(request, realm, proxy=proxy)
-            if sent is None:
-                continue
-            session = self._sessions.get((realm, proxy))
-            first_use = session is None or session.challenge.nonce != sent.get("nonce") or session.uses <= 1
-            if sent.get("nonce") == challenge.nonce or (first_use and not challenge.stale):
-                # Refused although the nonce was new: the password is wrong (RFC 7616 §3.3, stale).
-                return False
-        for (realm, proxy), challenge in best.items():
-            if (realm, proxy) not in self._sessions and len(self._sessions) >= self.MAX_REALMS:
-                self._sessions.pop(next(iter(self._sessions)))
-            session = self._sessions[realm, proxy] = _Session(challenge)
-            self._put(request, session)
+        for session in self._sessions.values():
+            # What other realms were sent already needs a count of its own in each request (RFC 7616 §3.4, nc).
+            if session.challenge.nonce in _nonces(request, session.challenge.proxy):
+                self._put(request, session)
+        for challenge in challenges:
+            self._put(request, self._session(challenge, request))
         return True
 
     def apply(self, request: Request) -> None:
-        """Puts credentials for every remembered realm on a new request, each with its nonce count one higher."""
+        """Puts credentials for each remembered realm that covers a new request, with its nonce count one higher."""
         for session in self._sessions.values():
-            self._put(request, session)
+            # A nonce of RFC 2069 has no count that would tell a first use from a later one: it is used once.
+            if session.challenge.qop and session.covers(request):
+                self._put(request, session)
+
+    def _session(self, challenge: Challenge, request: Request) -> _Session:
+        """The session of a challenge: the one there is where the nonce is still the same, else a new one."""
+        host = request.uri.host
+        key = (challenge.realm, challenge.proxy, "" if challenge.proxy else host)
+        known = self._sessions.pop(key, None)
+        if known is None or known.challenge.nonce != challenge.nonce:
+            known = _Session(challenge, host, self._ids.cnonce())
+        self._sessions[key] = known
+        if len(self._sessions) > self.MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return known
 
     def _put(self, request: Request, session: _Session) -> None:
-        challenge = session.challenge
-        name = "Proxy-Authorization" if challenge.proxy else "Authorization"
-        others = [
-            value
-            for value in request.headers.get_all(name)
-            if parse_parameters(value.partition(" ")[2]).get("realm") != challenge.realm
-        ]
+        name = _header(session.challenge.proxy)
+        others = [value for value in request.headers.get_all(name) if _realm_of(value) != session.challenge.realm]
         request.headers.remove(name)
-        for value in [*others, self._credentials_value(request, session)]:
+        for value in (*others, self._value(request, session)):
             request.headers.add(name, value)
 
-    def _credentials_value(self, request: Request, session: _Session) -> str:
+    def _value(self, request: Request, session: _Session) -> str:
         challenge = session.challenge
         session.uses += 1
         qop = "auth" if "auth" in challenge.qop else "auth-int" if challenge.qop else ""
-        cnonce = self._ids.cnonce() if qop or challenge.algorithm.endswith("-SESS") else ""
+        keyed = challenge.algorithm.endswith("-SESS")
+        cnonce = session.cnonce if keyed or session.uses == 1 else self._ids.cnonce()
         uri = str(request.uri)
         response = digest_response(
             self._credentials,
@@ -234,33 +284,51 @@ class DigestClient:
             body=request.body,
         )
         parts = [
-            f"username={_quoted(self._credentials.username)}",
-            f"realm={_quoted(challenge.realm)}",
-            f"nonce={_quoted(challenge.nonce)}",
-            f"uri={_quoted(uri)}",
+            f"username={quoted(self._credentials.username)}",
+            f"realm={quoted(challenge.realm)}",
+            f"nonce={quoted(challenge.nonce)}",
+            f"uri={quoted(uri)}",
             f'response="{response}"',
-            f"algorithm={_ALGORITHM_NAMES[challenge.algorithm]}",
+            f"algorithm={spelled_algorithm(challenge.algorithm)}",
         ]
-        if cnonce:
+        if qop or keyed:
             parts.append(f'cnonce="{cnonce}"')
         if challenge.opaque is not None:
-            parts.append(f"opaque={_quoted(challenge.opaque)}")
+            parts.append(f"opaque={quoted(challenge.opaque)}")
         if qop:
-            parts.append(f"qop={qop}")
-            parts.append(f"nc={session.uses:08x}")
+            # Not quoted, unlike in the challenge (RFC 7616 §3.4).
+            parts += [f"qop={qop}", f"nc={session.uses:08x}"]
         return "Digest " + ", ".join(parts)
 
-    @staticmethod
-    def _sent(request: Request, realm: str, *, proxy: bool) -> dict[str, str] | None:
-        for value in request.headers.get_all("Proxy-Authorization" if proxy else "Authorization"):
-            parameters = parse_parameters(value.partition(" ")[2])
-            if parameters.get("realm") == realm:
-                return parameters
-        return None
+
+def _strongest(challenges: Iterable[Challenge]) -> list[Challenge]:
+    """Of each realm the challenge with the best algorithm (RFC 8760 §2.4)."""
+    best: dict[tuple[str, bool], Challenge] = {}
+    for challenge in challenges:
+        if not challenge.supported:
+            continue
+        known = best.setdefault((challenge.realm, challenge.proxy), challenge)
+        if ALGORITHMS.index(challenge.algorithm) < ALGORITHMS.index(known.algorithm):
+            best[challenge.realm, challenge.proxy] = challenge
+    return list(best.values())
 
 
-_ALGORITHM_NAMES = {name: name.replace("-SESS", "-sess") for name in ALGORITHMS}
+def _refuses(challenge: Challenge, request: Request) -> bool:
+    """Whether a challenge says that the credentials on ``request`` are wrong, not only old (RFC 7616 §3.3, stale)."""
+    for sent in parse_credentials(request, _header(challenge.proxy)):
+        if sent.get("realm") == challenge.realm:
+            answered = int(sent.get("nc", "1"), 16) == 1
+            return sent.get("nonce") == challenge.nonce or (answered and not challenge.stale)
+    return False
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _header(proxy: bool) -> str:
+    return "Proxy-Authorization" if proxy else "Authorization"
+
+
+def _nonces(request: Request, proxy: bool) -> set[str]:
+    return {sent.get("nonce", "") for sent in parse_credentials(request, _header(proxy))}
+
+
+def _realm_of(value: str) -> str | None:
+    return _parameters(value.strip().partition(" ")[2]).get("realm")

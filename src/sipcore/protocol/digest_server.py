@@ -97,10 +97,12 @@ class DigestVerifier:
     """Oldest first."""
 
     def challenge(self, now: float, *, stale: bool = False) -> list[str]:
-        """Values for WWW-Authenticate or Proxy-Authenticate, one header line each (RFC 8760 §2.4); all share a nonce."""
-        self._forget(now)
+        """Values for WWW-Authenticate or Proxy-Authenticate, one a header line (RFC 8760 §2.4); all share a nonce."""
+        self._forget_old(now)
         nonce = f"{self.rng.getrandbits(128):032x}"
         self._nonces[nonce] = _Nonce(now)
+        if len(self._nonces) > MAX_NONCES:
+            del self._nonces[next(iter(self._nonces))]
         offered = f", qop={quoted(','.join(self.qop))}" if self.qop else ""
         tail = f"{offered}, stale=true" if stale else offered
         return [
@@ -116,13 +118,11 @@ class DigestVerifier:
             header: ``Authorization``, or ``Proxy-Authorization`` for a proxy.
             now: seconds.
         """
-        given = next(
-            (found for found in parse_credentials(request, header) if found.get("realm") == self.realm), None
-        )
+        given = next((found for found in parse_credentials(request, header) if found.get("realm") == self.realm), None)
         if given is None or not self._matches(request, given):
             return Verification(Verdict.REFUSED)
         username = given.get("username", "")
-        self._forget(now)
+        self._forget_old(now)
         known = self._nonces.get(given.get("nonce", ""))
         # Without qop there is no count (RFC 2069): such a nonce is good once.
         if known is None or not known.take(_count(given) or 1):
@@ -156,11 +156,10 @@ class DigestVerifier:
         right = hmac.compare_digest(expected.encode(), given.get("response", "").lower().encode("utf-8", "replace"))
         return right and password is not None
 
-    def _forget(self, now: float) -> None:
-        """Drops nonces that are too old or too many."""
+    def _forget_old(self, now: float) -> None:
         while self._nonces:
             oldest = next(iter(self._nonces))
-            if len(self._nonces) < MAX_NONCES and now - self._nonces[oldest].issued_at < NONCE_LIFETIME:
+            if now - self._nonces[oldest].issued_at < NONCE_LIFETIME:
                 return
             del self._nonces[oldest]
 

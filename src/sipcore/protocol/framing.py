@@ -9,9 +9,7 @@ from sipcore.protocol.wire import MAX_MESSAGE
 
 __all__ = ["FramingError", "KeepAlive", "StreamFramer"]
 
-_CONTENT_LENGTH = re.compile(
-    rb"^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
-)
+_CONTENT_LENGTH = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 MAX_HEAD = 32_768
 """Bytes of start line and headers."""
 
@@ -87,7 +85,8 @@ class StreamFramer:
     def _keep_alive(self) -> KeepAlive:
         """Two CRLFs are a ping, one is a pong; a second one that comes later may have been the rest of a ping.
 
-        Taking two pongs in a row for a ping costs a CRLF that the peer passes over; the reverse would cost the connection.
+        Taking two pongs in a row for a ping costs a CRLF that the peer passes over; the reverse would cost the
+        connection.
         """
         if self._half_ping:
             del self._buffer[:2]

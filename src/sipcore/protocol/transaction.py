@@ -1,7 +1,7 @@
 """Client and server transactions: what executes the tables of :mod:`~sipcore.protocol.transaction_tables`.
 
-A transaction is told of inputs by the layer that owns it, changes its state in one method, :meth:`Transaction._step`, and
-does everything else through a :class:`TransactionContext`.
+A transaction is told of inputs by the layer that owns it, changes its state in one method,
+:meth:`Transaction._step`, and does everything else through a :class:`TransactionContext`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ClientHandler(Protocol):
     """Who sent a request. It may call the layer from within these methods."""
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        """A response: every 1xx, the final one once, and of an INVITE each 2xx that arrives, copies too (RFC 6026)."""
+        """A response: every 1xx, the final one once; of an INVITE each 2xx that arrives, copies too (RFC 6026)."""
 
     def on_failure(self, transaction: ClientTransaction, failure: TransactionFailure, now: float) -> None:
         """No final response came; the last call of this handler."""
@@ -79,7 +79,7 @@ class TransactionUser(Protocol):
         """An ACK that acknowledges no failure response of ours: that of a 2xx, each copy of it."""
 
     def on_cancel(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
-        """A CANCEL for an INVITE that has no final response yet. It has been answered; the INVITE wants a 487."""
+        """A CANCEL for an INVITE without a final response. It has been answered; the INVITE wants a 487."""
 
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that matches no client transaction (any more)."""
@@ -214,10 +214,16 @@ class ClientTransaction(Transaction):
     __slots__ = ("_ack", "_cancel_headers", "_data", "_handler", "cancelled", "last_provisional")
 
     def __init__(
-        self, context: TransactionContext, request: Request, flow: Flow, handler: ClientHandler | None, now: float
+        self,
+        context: TransactionContext,
+        request: Request,
+        flow: Flow,
+        handler: ClientHandler | None,
+        now: float,
     ) -> None:
         """Sends ``request``, whose top Via is in place, at once."""
-        super().__init__(context, INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT, request, flow)
+        machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
+        super().__init__(context, machine, request, flow)
         self._handler = handler
         self._data = serialize(request)
         self._ack = b""
@@ -239,7 +245,7 @@ class ClientTransaction(Transaction):
         self._step(event, now, response)
 
     def cancel(self, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Asks for a CANCEL of this INVITE: sent as soon as a provisional response is there (§9.1), never after a final one.
+        """Asks for a CANCEL of this INVITE (§9.1): sent once a provisional response is there, never after a final one.
 
         From then on the INVITE has 64*T1 to end.
         """
@@ -291,11 +297,10 @@ class ServerTransaction(Transaction):
 
     __slots__ = ("_data", "last_status", "reply_flow", "to_tag")
 
-    def __init__(
-        self, context: TransactionContext, request: Request, flow: Flow, reply_flow: Flow, now: float
-    ) -> None:
+    def __init__(self, context: TransactionContext, request: Request, flow: Flow, reply_flow: Flow, now: float) -> None:
         """``flow`` is where the request came from, ``reply_flow`` where its responses go (§18.2.2)."""
-        super().__init__(context, INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER, request, flow)
+        machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
+        super().__init__(context, machine, request, flow)
         self._data = b""
         self.reply_flow = reply_flow
         self.last_status = 0
@@ -347,4 +352,3 @@ class ServerTransaction(Transaction):
         self.last_status = response.status
         self.to_tag = response.to_tag
         self._context.transmit(self.reply_flow, self._data)
-

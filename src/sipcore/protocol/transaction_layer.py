@@ -70,9 +70,7 @@ class TransactionLayer:
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def send_request(
-        self, request: Request, flow: Flow, handler: ClientHandler, now: float
-    ) -> ClientTransaction:
+    def send_request(self, request: Request, flow: Flow, handler: ClientHandler, now: float) -> ClientTransaction:
         """Puts the top Via on ``request`` (§8.1.1.7, §18.1.1) and sends it in a new client transaction.
 
         ``handler`` is never called before this returns.
@@ -97,9 +95,7 @@ class TransactionLayer:
         self.transmit(flow, data)
         return data
 
-    def cancel(
-        self, transaction: ClientTransaction, now: float, *, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def cancel(self, transaction: ClientTransaction, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Cancels an INVITE (§9.1): the CANCEL is held until a provisional response came; none once a final one did.
 
         64*T1 after the CANCEL, if no final response came, the INVITE fails with a timeout.
@@ -158,9 +154,7 @@ class TransactionLayer:
         else:
             self._serve(key, ServerTransaction(self, request, flow, reply_flow, now), now)
 
-    def _receive_ack(
-        self, transaction: ServerTransaction | None, ack: Request, flow: Flow, now: float
-    ) -> None:
+    def _receive_ack(self, transaction: ServerTransaction | None, ack: Request, flow: Flow, now: float) -> None:
         """An ACK to a failure response is its INVITE transaction's; any other is the TU's (§17.2.1, §13.3.1.4)."""
         is_ours = transaction is not None and (_has_cookie(ack) or ack.to_tag == transaction.to_tag)
         if transaction is not None and is_ours:
@@ -242,9 +236,7 @@ class TransactionLayer:
         if self._merges.get(merge_key) is transaction:
             del self._merges[merge_key]
 
-    def _begin(
-        self, request: Request, flow: Flow, handler: ClientHandler | None, now: float
-    ) -> ClientTransaction:
+    def _begin(self, request: Request, flow: Flow, handler: ClientHandler | None, now: float) -> ClientTransaction:
         transaction = ClientTransaction(self, request, flow, handler, now)
         self._clients[request.via.branch, request.method] = transaction
         self._clients_by_flow.setdefault(flow, {})[transaction] = None

@@ -1,10 +1,12 @@
 """The four transaction machines of RFC 3261 §17, as RFC 6026 corrects them, in tables.
 
-A :class:`Machine` is total: for each of its states and inputs there is either a :class:`Transition` or an :class:`Ignore`
-that says why nothing happens. The tables hold the whole protocol; :mod:`sipcore.protocol.transaction` only executes their
-actions. A timer among the actions is started (or started again); timers that do not run in the next state are stopped.
+A :class:`Machine` is total: for each of its states and inputs there is either a :class:`Transition` or an
+:class:`Ignore` that says why nothing happens. The tables hold the whole protocol;
+:mod:`sipcore.protocol.transaction` only executes their actions. A timer among the actions is started (or started
+again); timers that do not run in the next state are stopped.
 
-Timer C is missing on purpose: it belongs to proxies (§16.6). How long a call may ring is the transaction user's to say.
+Timer C is missing on purpose: it belongs to proxies (§16.6). How long a call may ring is the transaction user's to
+say. "TU" below is the transaction user.
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ def _machine(
     events: tuple[Input, ...],
     rows: Mapping[tuple[State, Input], Cell],
 ) -> Machine:
-    """Fills in the cells that follow from the others: timers that do not run, and everything after the end."""
+    """Fills in the cells that follow from others: timers that do not run, and everything after the end."""
     running = frozenset[Timer]().union(*timers.values())
     inputs = frozenset({*events, *(Input(timer) for timer in running)})
     table = dict(rows)
@@ -192,18 +194,12 @@ INVITE_CLIENT = _machine(
     },
     (Input.RECEIVE_1XX, Input.RECEIVE_2XX, Input.RECEIVE_300_699, Input.TRANSPORT_ERROR),
     {
-        (State.CALLING, Input.TIMER_A): Transition(
-            State.CALLING, (Action.SEND_REQUEST, Timer.A), _3261_INVITE_CLIENT
-        ),
-        (State.CALLING, Input.TIMER_B): Transition(
-            State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_INVITE_CLIENT
-        ),
+        (State.CALLING, Input.TIMER_A): Transition(State.CALLING, (Action.SEND_REQUEST, Timer.A), _3261_INVITE_CLIENT),
+        (State.CALLING, Input.TIMER_B): Transition(State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_INVITE_CLIENT),
         (State.CALLING, Input.RECEIVE_1XX): Transition(
             State.PROCEEDING, (Action.SEND_HELD_CANCEL, Action.DELIVER), f"{_3261_INVITE_CLIENT}, §9.1"
         ),
-        (State.CALLING, Input.RECEIVE_2XX): Transition(
-            State.ACCEPTED, (Timer.M, Action.DELIVER), _6026_INVITE_CLIENT
-        ),
+        (State.CALLING, Input.RECEIVE_2XX): Transition(State.ACCEPTED, (Timer.M, Action.DELIVER), _6026_INVITE_CLIENT),
         (State.CALLING, Input.RECEIVE_300_699): Transition(
             State.COMPLETED, (Action.SEND_ACK, Timer.D, Action.DELIVER), f"{_3261_INVITE_CLIENT}, §17.1.1.3"
         ),
@@ -213,9 +209,7 @@ INVITE_CLIENT = _machine(
         (State.PROCEEDING, Input.TIMER_CANCELLED): Transition(
             State.TERMINATED, (Action.REPORT_TIMEOUT,), "RFC 3261 §9.1"
         ),
-        (State.PROCEEDING, Input.RECEIVE_1XX): Transition(
-            State.PROCEEDING, (Action.DELIVER,), _3261_INVITE_CLIENT
-        ),
+        (State.PROCEEDING, Input.RECEIVE_1XX): Transition(State.PROCEEDING, (Action.DELIVER,), _3261_INVITE_CLIENT),
         (State.PROCEEDING, Input.RECEIVE_2XX): Transition(
             State.ACCEPTED, (Timer.M, Action.DELIVER), _6026_INVITE_CLIENT
         ),
@@ -234,9 +228,7 @@ INVITE_CLIENT = _machine(
         (State.COMPLETED, Input.TIMER_D): Transition(State.TERMINATED, (), _3261_INVITE_CLIENT),
         (State.COMPLETED, Input.RECEIVE_1XX): Ignore("a provisional response that the final one overtook"),
         (State.COMPLETED, Input.RECEIVE_2XX): Ignore("the TU has its final response"),
-        (State.COMPLETED, Input.RECEIVE_300_699): Transition(
-            State.COMPLETED, (Action.SEND_ACK,), _3261_INVITE_CLIENT
-        ),
+        (State.COMPLETED, Input.RECEIVE_300_699): Transition(State.COMPLETED, (Action.SEND_ACK,), _3261_INVITE_CLIENT),
         # The RFC reports this one too; a TU that has its final response can do nothing about a lost ACK.
         (State.COMPLETED, Input.TRANSPORT_ERROR): Transition(State.TERMINATED, (), _3261_INVITE_CLIENT),
     },
@@ -257,22 +249,14 @@ NON_INVITE_CLIENT = _machine(
         (State.TRYING, Input.TIMER_E): Transition(State.TRYING, (Action.SEND_REQUEST, Timer.E), _3261_CLIENT),
         (State.TRYING, Input.TIMER_F): Transition(State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_CLIENT),
         (State.TRYING, Input.RECEIVE_1XX): Transition(State.PROCEEDING, (Action.DELIVER,), _3261_CLIENT),
-        (State.TRYING, Input.RECEIVE_FINAL): Transition(
-            State.COMPLETED, (Timer.K, Action.DELIVER), _3261_CLIENT
-        ),
+        (State.TRYING, Input.RECEIVE_FINAL): Transition(State.COMPLETED, (Timer.K, Action.DELIVER), _3261_CLIENT),
         (State.TRYING, Input.TRANSPORT_ERROR): Transition(
             State.TERMINATED, (Action.REPORT_TRANSPORT,), f"{_3261_CLIENT}, §17.1.4"
         ),
-        (State.PROCEEDING, Input.TIMER_E): Transition(
-            State.PROCEEDING, (Action.SEND_REQUEST, Timer.E), _3261_CLIENT
-        ),
-        (State.PROCEEDING, Input.TIMER_F): Transition(
-            State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_CLIENT
-        ),
+        (State.PROCEEDING, Input.TIMER_E): Transition(State.PROCEEDING, (Action.SEND_REQUEST, Timer.E), _3261_CLIENT),
+        (State.PROCEEDING, Input.TIMER_F): Transition(State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_CLIENT),
         (State.PROCEEDING, Input.RECEIVE_1XX): Transition(State.PROCEEDING, (Action.DELIVER,), _3261_CLIENT),
-        (State.PROCEEDING, Input.RECEIVE_FINAL): Transition(
-            State.COMPLETED, (Timer.K, Action.DELIVER), _3261_CLIENT
-        ),
+        (State.PROCEEDING, Input.RECEIVE_FINAL): Transition(State.COMPLETED, (Timer.K, Action.DELIVER), _3261_CLIENT),
         (State.PROCEEDING, Input.TRANSPORT_ERROR): Transition(
             State.TERMINATED, (Action.REPORT_TRANSPORT,), f"{_3261_CLIENT}, §17.1.4"
         ),
@@ -284,7 +268,7 @@ NON_INVITE_CLIENT = _machine(
 )
 
 _3261_INVITE_SERVER = "RFC 3261 §17.2.1"
-_6026_INVITE_SERVER = "RFC 6026 §7.1, §8.5-8.7"
+_6026_INVITE_SERVER = "RFC 6026 §7.1, §8.7"
 _STAYS = Ignore("RFC 6026 §8.8: the state stays, a retransmission may get through")
 _DISCARDED = Ignore("RFC 3261 §17.2: the final response has been given, others are discarded")
 
@@ -313,9 +297,7 @@ INVITE_SERVER = _machine(
             State.PROCEEDING, (Action.RESEND_RESPONSE,), _3261_INVITE_SERVER
         ),
         (State.PROCEEDING, Input.RECEIVE_ACK): Ignore("an ACK to a response that has not been sent"),
-        (State.PROCEEDING, Input.SEND_1XX): Transition(
-            State.PROCEEDING, (Action.SEND_RESPONSE,), _3261_INVITE_SERVER
-        ),
+        (State.PROCEEDING, Input.SEND_1XX): Transition(State.PROCEEDING, (Action.SEND_RESPONSE,), _3261_INVITE_SERVER),
         (State.PROCEEDING, Input.SEND_2XX): Transition(
             State.ACCEPTED, (Action.SEND_RESPONSE, Timer.L), _6026_INVITE_SERVER
         ),
@@ -324,22 +306,16 @@ INVITE_SERVER = _machine(
         ),
         (State.PROCEEDING, Input.TRANSPORT_ERROR): _STAYS,
         (State.ACCEPTED, Input.TIMER_L): Transition(State.TERMINATED, (), _6026_INVITE_SERVER),
-        (State.ACCEPTED, Input.RECEIVE_REQUEST): Ignore("RFC 6026 §8.7: absorbed, the TU retransmits its 2xx"),
-        (State.ACCEPTED, Input.RECEIVE_ACK): Transition(
-            State.ACCEPTED, (Action.DELIVER_ACK,), _6026_INVITE_SERVER
-        ),
+        (State.ACCEPTED, Input.RECEIVE_REQUEST): Ignore("RFC 6026 §7.1: absorbed, the TU retransmits its 2xx"),
+        (State.ACCEPTED, Input.RECEIVE_ACK): Transition(State.ACCEPTED, (Action.DELIVER_ACK,), _6026_INVITE_SERVER),
         (State.ACCEPTED, Input.SEND_1XX): _DISCARDED,
-        (State.ACCEPTED, Input.SEND_2XX): Transition(
-            State.ACCEPTED, (Action.SEND_RESPONSE,), _6026_INVITE_SERVER
-        ),
+        (State.ACCEPTED, Input.SEND_2XX): Transition(State.ACCEPTED, (Action.SEND_RESPONSE,), _6026_INVITE_SERVER),
         (State.ACCEPTED, Input.SEND_300_699): _DISCARDED,
         (State.ACCEPTED, Input.TRANSPORT_ERROR): _STAYS,
         (State.COMPLETED, Input.TIMER_G): Transition(
             State.COMPLETED, (Action.RESEND_RESPONSE, Timer.G), _3261_INVITE_SERVER
         ),
-        (State.COMPLETED, Input.TIMER_H): Transition(
-            State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_INVITE_SERVER
-        ),
+        (State.COMPLETED, Input.TIMER_H): Transition(State.TERMINATED, (Action.REPORT_TIMEOUT,), _3261_INVITE_SERVER),
         (State.COMPLETED, Input.RECEIVE_REQUEST): Transition(
             State.COMPLETED, (Action.RESEND_RESPONSE,), _3261_INVITE_SERVER
         ),
@@ -374,25 +350,19 @@ NON_INVITE_SERVER = _machine(
         (State.TRYING, Input.TIMER_UNANSWERED): Transition(State.TERMINATED, (), _4320_SERVER),
         (State.TRYING, Input.RECEIVE_REQUEST): Ignore("RFC 3261 §17.2.2: discarded, nothing was sent yet"),
         (State.TRYING, Input.SEND_1XX): Transition(State.PROCEEDING, (Action.SEND_RESPONSE,), _3261_SERVER),
-        (State.TRYING, Input.SEND_FINAL): Transition(
-            State.COMPLETED, (Action.SEND_RESPONSE, Timer.J), _3261_SERVER
-        ),
+        (State.TRYING, Input.SEND_FINAL): Transition(State.COMPLETED, (Action.SEND_RESPONSE, Timer.J), _3261_SERVER),
         (State.TRYING, Input.TRANSPORT_ERROR): Ignore("nothing was sent yet"),
         (State.PROCEEDING, Input.TIMER_UNANSWERED): Transition(State.TERMINATED, (), _4320_SERVER),
         (State.PROCEEDING, Input.RECEIVE_REQUEST): Transition(
             State.PROCEEDING, (Action.RESEND_RESPONSE,), _3261_SERVER
         ),
-        (State.PROCEEDING, Input.SEND_1XX): Transition(
-            State.PROCEEDING, (Action.SEND_RESPONSE,), _3261_SERVER
-        ),
+        (State.PROCEEDING, Input.SEND_1XX): Transition(State.PROCEEDING, (Action.SEND_RESPONSE,), _3261_SERVER),
         (State.PROCEEDING, Input.SEND_FINAL): Transition(
             State.COMPLETED, (Action.SEND_RESPONSE, Timer.J), _3261_SERVER
         ),
         (State.PROCEEDING, Input.TRANSPORT_ERROR): _STAYS,
         (State.COMPLETED, Input.TIMER_J): Transition(State.TERMINATED, (), _3261_SERVER),
-        (State.COMPLETED, Input.RECEIVE_REQUEST): Transition(
-            State.COMPLETED, (Action.RESEND_RESPONSE,), _3261_SERVER
-        ),
+        (State.COMPLETED, Input.RECEIVE_REQUEST): Transition(State.COMPLETED, (Action.RESEND_RESPONSE,), _3261_SERVER),
         (State.COMPLETED, Input.SEND_1XX): _DISCARDED,
         (State.COMPLETED, Input.SEND_FINAL): _DISCARDED,
         (State.COMPLETED, Input.TRANSPORT_ERROR): _STAYS,

@@ -1,4 +1,4 @@
-"""Values of header fields: exact, so that what a peer wrote is sent back as it was (RFC 3261 §19.1, §20, §25).
+"""Values of header fields, exact: what a peer wrote is sent back as it was (RFC 3261 §19.1, §20, §25).
 
 Each type keeps the text it was parsed from and prints it again; one that was built prints itself strictly.
 """
@@ -82,7 +82,7 @@ def _quote(text: str) -> str:
 
 
 class Params(Mapping[str, "str | None"]):
-    """``;name=value`` pairs: names in lower case, in order, quoted values unquoted; immutable and hashable."""
+    """``;name=value`` pairs: names in lower case, in order, quoted values unquoted; immutable, hashable."""
 
     __slots__ = ("_items", "_text")
 
@@ -154,7 +154,7 @@ _NO_PARAMS = Params(text="")
 
 @dataclass(frozen=True, slots=True)
 class Uri:
-    """A ``sip:``, ``sips:`` or ``tel:`` URI (RFC 3261 §19.1, RFC 3966); other schemes keep all of it in ``user``."""
+    """A ``sip:``, ``sips:`` or ``tel:`` URI (RFC 3261 §19.1, RFC 3966); other schemes keep it all in ``user``."""
 
     scheme: str
     user: str | None = None
@@ -184,8 +184,8 @@ class Uri:
         if simple is not None:
             scheme, user, host, port, parameters = simple.groups()
             if port is None or 0 < int(port) < 65536:
-                host, number = host.lower(), int(port) if port else None
-                return cls(scheme, user, host, number, Params.parse(parameters or ""), (), None, text)
+                number = int(port) if port else None
+                return cls(scheme, user, host.lower(), number, Params.parse(parameters or ""), text=text)
         scheme, colon, rest = text.strip().partition(":")
         scheme = scheme.lower()
         if not colon or not _SCHEME.match(scheme) or not rest:
@@ -193,12 +193,11 @@ class Uri:
         if _CONTROL.search(rest):
             raise MalformedValue("a URI holds no control characters")
         if scheme not in ("sip", "sips"):
-            number, semicolon, parameters = rest.partition(";")
-            return cls(scheme, number, parameters=Params.parse(semicolon + parameters), text=text.strip())
-        # The user part may hold ';' and '?', so '@' is looked for first (§25.1); the host part holds none of them.
+            subscriber, semicolon, parameters = rest.partition(";")
+            return cls(scheme, subscriber, parameters=Params.parse(semicolon + parameters), text=text.strip())
+        # The user part may hold ';' and '?', so '@' is looked for first (§25.1); the host part holds none.
         userinfo, at, where = rest.rpartition("@")
-        user: str | None = None
-        password: str | None = None
+        user, password = None, None
         if at:
             name, has_password, secret = userinfo.partition(":")
             if not name or not _USER.match(name):
@@ -207,9 +206,8 @@ class Uri:
         where, question, header_text = where.partition("?")
         hostport, semicolon, parameters = where.partition(";")
         host, port = _host_port(hostport)
-        headers = tuple(
-            (name, value) for name, _, value in (part.partition("=") for part in header_text.split("&")) if name
-        )
+        pairs = (part.partition("=") for part in header_text.split("&"))
+        headers = tuple((name, value) for name, _, value in pairs if name)
         return cls(
             scheme,
             user,
@@ -229,7 +227,7 @@ class Uri:
 
     @property
     def transport(self) -> Transport | None:
-        """The ``transport`` parameter; ``tls`` for ``sips:``; None where nothing is said or it is not one of ours."""
+        """The ``transport`` parameter; ``tls`` for ``sips:``; None where it is missing or not one of ours."""
         if self.scheme == "sips":
             return "tls"
         named = (self.parameters.get("transport") or "").lower()
@@ -329,7 +327,8 @@ class NameAddr:
         simple = _SIMPLE_NAME_ADDR.match(value)
         if simple is not None:
             quoted, token, address, parameters = simple.groups()
-            return cls(Uri.parse(address), quoted or (token or "").rstrip(), Params.parse(parameters or ""), value)
+            name = quoted or (token or "").rstrip()
+            return cls(Uri.parse(address), name, Params.parse(parameters or ""), value)
         display = ""
         if value.startswith('"'):
             end = _closing_quote(value)
@@ -463,11 +462,14 @@ class CSeq:
             MalformedValue: it is none, or the number is 2**31 or more (§8.1.1.5).
         """
         pieces = text.split()
-        if len(pieces) != 2 or not (pieces[0].isascii() and pieces[0].isdigit()) or not _TOKEN.match(pieces[1]):
+        if len(pieces) != 2 or not _TOKEN.match(pieces[1]):
             raise MalformedValue("CSeq is not a number and a method")
-        if len(pieces[0]) > 10 or int(pieces[0]) >= 2**31:
+        digits, method = pieces
+        if not (digits.isascii() and digits.isdigit()):
+            raise MalformedValue("CSeq is not a number and a method")
+        if len(digits) > 10 or int(digits) >= 2**31:
             raise MalformedValue("the CSeq number is 2**31 or more")
-        return cls(int(pieces[0]), pieces[1])
+        return cls(int(digits), method)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"

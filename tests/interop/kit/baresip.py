@@ -52,6 +52,7 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen {host}:{control}
 snd_path {folder}
 menu_bell no
+statmode_default off
 ringback_disabled yes
 """
 

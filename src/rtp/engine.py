@@ -1,0 +1,234 @@
+"""The media engine: the asyncio edge that runs every stream of a process on one clock.
+
+Each tick, in this order: send one frame of every stream, first, so that its time depends on nothing a peer does; read
+the sockets until they are empty; play one frame out of every jitter ring into the sinks; call DTMF handlers last. When
+the loop was held up, a tick makes up for the ones before it; `rtp.outgoing` and `rtp.incoming` say how far.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from typing import TYPE_CHECKING
+
+from rtp.bank import Bank
+from rtp.clock import TickClock
+from rtp.endpoint import family_of, host_mask, source_mask
+from rtp.incoming import Incoming
+from rtp.jitter import FRAME, JitterRing
+from rtp.outgoing import Outgoing
+from rtp.packetizer import Sending, begin, set_codec
+from rtp.ports import NoPortAvailable, PortPool
+from rtp.receive import Kind, Routes
+from rtp.sequence import Reception, lost
+from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
+from rtp.stream import RATE, RtpStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rtp.endpoint import Endpoint
+    from rtp.g711 import Law
+
+__all__ = ["EngineStatistics", "MediaEngine", "NoPortAvailable"]
+
+logger = logging.getLogger(__name__)
+
+
+class MediaEngine:
+    """All RTP streams of a process. Use from one event loop only."""
+
+    def __init__(
+        self,
+        *,
+        ports: tuple[int, int] = (16384, 32767),
+        ptime_ms: int = 20,
+        prefetch_ms: int = 60,
+        rng: random.Random | None = None,
+        capacity: int = 0,
+    ) -> None:
+        """Args:
+            ports: inclusive range for RTP (even) and RTCP (odd) ports.
+            ptime_ms: 20; far ends may send packets of any length.
+            prefetch_ms: delay of the jitter buffer, a multiple of 20, 0..500.
+            rng: for sequence numbers, timestamps, SSRCs and ports; by default `random.SystemRandom`, since RFC 3550
+                §5.1 wants them unpredictable.
+            capacity: streams to make room for at once; more are made room for as they come.
+
+        Raises:
+            ValueError: a value outside its range.
+        """
+        if ptime_ms * RATE != FRAME * 1000:
+            raise ValueError(f"ptime {ptime_ms} ms: the engine sends packets of {FRAME * 1000 // RATE} ms")
+        if prefetch_ms % ptime_ms or not 0 <= prefetch_ms <= 500:
+            raise ValueError(f"prefetch {prefetch_ms} ms is not a multiple of {ptime_ms} in 0..500")
+        self._rng = rng if rng is not None else random.SystemRandom()
+        self._ports = PortPool(*ports, self._rng)
+        capacity = Bank.capacity_for(capacity)
+        self._routes = Routes(capacity)
+        self._ring = JitterRing(capacity)
+        self._reception = Reception(capacity)
+        self._sending = Sending(capacity)
+        self._counters = Counters(capacity)
+        self._bank = Bank(self._routes, self._ring, self._reception, self._sending, self._counters, capacity=capacity)
+        self._outgoing = Outgoing(self._sending, self._counters)
+        self._incoming = Incoming(
+            self._routes,
+            self._reception,
+            self._ring,
+            self._counters,
+            capacity=capacity,
+            prefetch=prefetch_ms * RATE // 1000,
+        )
+        self._clock = TickClock(ptime_ms / 1000, self.tick)
+        self._streams: dict[int, RtpStream] = {}
+        self._dirty = False
+        self._lateness = Series()
+        self._durations = Series()
+        self._cpu = 0.0
+        self._started = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Starts the clock on the running loop."""
+        if not self._started:
+            self._started = True
+            self._clock.start()
+
+    async def close(self) -> None:
+        """Stops the clock and closes every stream; may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._clock.stop()
+        for stream in list(self._streams.values()):
+            stream.close()
+        self._incoming.close()
+
+    def open_stream(self, local_host: str) -> RtpStream:
+        """A new stream on a free pair of ports of a local numeric address; it is silent until configured.
+
+        Raises:
+            NoPortAvailable: every pair of the range is taken, the address is not ours, or the engine is closed.
+            ValueError: the address is not numeric.
+        """
+        family_of(local_host)
+        if self._closed:
+            raise NoPortAvailable("the media engine is closed")
+        pair = self._ports.open(local_host)
+        capacity = self._bank.capacity
+        row = self._bank.allocate()
+        if self._bank.capacity != capacity:
+            self._incoming.resize(self._bank.capacity)
+        begin(self._sending, row, self._rng)
+        self._routes.last_heard[row] = time.monotonic()
+        stream = RtpStream(self, row, pair, local_host)
+        self._streams[row] = stream
+        self._incoming.register(pair.rtp, row)
+        self._dirty = True
+        return stream
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot of the clock."""
+        p50, p90, p99, largest = self._lateness.percentiles(50, 90, 99, 100)
+        work50, work99, work_largest = self._durations.percentiles(50, 99, 100)
+        return EngineStatistics(
+            streams=len(self._streams),
+            ticks=self._clock.schedule.ticks,
+            missed_ticks=self._clock.schedule.missed,
+            lateness_ms_p50=p50,
+            lateness_ms_p90=p90,
+            lateness_ms_p99=p99,
+            lateness_ms_max=largest,
+            tick_ms_p50=work50,
+            tick_ms_p99=work99,
+            tick_ms_max=work_largest,
+            cpu_seconds=self._cpu,
+        )
+
+    def tick(self, count: int, lateness: float) -> None:
+        """Does the work of ``count`` deadlines, the newest of which was ``lateness`` seconds ago. Never raises."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        try:
+            if self._dirty:
+                self._arrange()
+            self._outgoing.send(count)
+            self._incoming.receive(count, time.monotonic())
+            self._dirty |= self._incoming.latched
+            self._incoming.play_out(count)
+            self._incoming.report_events(count)
+        except Exception:
+            logger.exception("a tick of the media clock failed")
+        self._cpu += time.thread_time() - cpu
+        self._lateness.add(lateness * 1000)
+        self._durations.add((time.perf_counter() - wall) * 1000)
+
+    def _arrange(self) -> None:
+        self._dirty = False
+        self._outgoing.arrange(self._streams.values())
+        self._incoming.arrange(self._streams)
+
+    # ---- for RtpStream -----------------------------------------------------------------------------------------------
+
+    def expect(self, stream: RtpStream, endpoint: Endpoint) -> None:
+        """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
+        row, routes = stream.row, self._routes
+        routes.source[row] = endpoint.words
+        routes.source_mask[row] = source_mask(endpoint.family)
+        routes.host_mask[row] = host_mask(endpoint.family)
+        routes.settled[row] = False
+
+    def apply(
+        self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool
+    ) -> None:
+        """What to send and to understand."""
+        row = stream.row
+        set_codec(self._sending, row, law, payload_type)
+        self._routes.kinds[row] = Kind.UNKNOWN
+        for number, kind in kinds.items():
+            self._routes.kinds[row, number] = kind
+        self._routes.receiving[row] = receive
+        self._dirty = True
+
+    def changed(self) -> None:
+        """Some stream sends elsewhere, or something else, or not."""
+        self._dirty = True
+
+    def mute(self, stream: RtpStream, *, muted: bool) -> None:
+        """From the next frame on."""
+        if not stream.closed:
+            self._sending.muted[stream.row] = muted
+
+    def close_stream(self, stream: RtpStream) -> None:
+        """Takes the stream's row and ports back. The stream has stopped sending before."""
+        del self._streams[stream.row]
+        self._incoming.unregister(stream.ports.rtp)
+        stream.ports.close()
+        self._bank.free(stream.row)
+        self._arrange()
+
+    def stream_statistics(self, stream: RtpStream) -> StreamStatistics:
+        """A snapshot of an open stream."""
+        row, counters = stream.row, self._counters
+        return StreamStatistics(
+            packets_sent=int(counters.packets_sent[row]),
+            send_errors=int(counters.send_errors[row]),
+            packets_received=int(counters.packets_received[row]),
+            lost=lost(self._reception, row),
+            late=int(counters.late[row]),
+            duplicates=int(counters.duplicates[row]),
+            reordered=int(counters.reordered[row]),
+            jitter_ms=float(self._reception.jitter[row]) * 1000,
+            concealed=int(counters.concealed[row]),
+            skipped=int(counters.skipped[row]),
+            strangers=int(counters.strangers[row]),
+            malformed=int(counters.malformed[row]),
+            discarded=int(counters.discarded[row]),
+            interarrival_ms=tuple(self._reception.histogram[row].tolist()),
+        )
+
+    def seconds_since_received(self, stream: RtpStream) -> float:
+        """See `RtpStream.seconds_since_received`."""
+        return math.inf if stream.closed else time.monotonic() - float(self._routes.last_heard[stream.row])

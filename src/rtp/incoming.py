@@ -1,0 +1,157 @@
+"""The receiving half of a tick: rounds of datagrams into the jitter rings, one frame out of each into the sinks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtp.concealment import conceal
+from rtp.datagrams import make_reader
+from rtp.endpoint import endpoint_of_words
+from rtp.jitter import gather, insert, position_of
+from rtp.receive import classify
+from rtp.sequence import follow, is_audio, measure_arrivals
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from rtp.datagrams import Datagrams
+    from rtp.jitter import JitterRing
+    from rtp.receive import Packets, Routes
+    from rtp.sequence import Reception
+    from rtp.statistics import Counters
+    from rtp.stream import RtpStream
+
+__all__ = ["PLAY_OUT_FRAMES", "Incoming"]
+
+logger = logging.getLogger(__name__)
+
+PLAY_OUT_FRAMES = 50
+"""Most frames that one tick plays out: 1 s. What a process stood still for beyond that is missing in its sinks."""
+
+ROUNDS_PER_TICK = 16
+"""Most datagrams read of one stream for each deadline; a flood waits in its own socket, and overflows there."""
+
+RATE = 8000
+
+
+class Incoming:
+    """Reads, sorts and plays out what comes."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        reception: Reception,
+        ring: JitterRing,
+        counters: Counters,
+        *,
+        capacity: int,
+        prefetch: int,
+    ) -> None:
+        """``prefetch``: samples of delay, a multiple of `FRAME`."""
+        self._routes = routes
+        self._reception = reception
+        self._ring = ring
+        self._counters = counters
+        self._prefetch = prefetch
+        self._reader = make_reader(capacity)
+        self._rows = np.zeros(0, np.int64)
+        self._streams: Mapping[int, RtpStream] = {}
+        self._heard: list[tuple[RtpStream, int, bytes]] = []
+        self.latched = False
+        """A stream's packets go elsewhere since `arrange`."""
+
+    def resize(self, capacity: int) -> None:
+        """The bank has grown."""
+        self._reader.resize(capacity)
+
+    def register(self, sock: socket.socket, row: int) -> None:
+        """Reads this socket from now on."""
+        self._reader.register(sock, row)
+
+    def unregister(self, sock: socket.socket) -> None:
+        """Forgets this socket."""
+        self._reader.unregister(sock)
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._reader.close()
+
+    def arrange(self, streams: Mapping[int, RtpStream]) -> None:
+        """Some stream came or went; these are all of them, by row."""
+        self._streams = dict(streams)
+        self._rows = np.array(sorted(streams), np.int64)
+        self.latched = False
+
+    def receive(self, count: int, now: float) -> None:
+        """Reads what waits in the sockets; ``count`` deadlines have passed since the last time, it is ``now``."""
+        for _ in range(ROUNDS_PER_TICK * count):
+            datagrams = self._reader.read()
+            if datagrams is None:
+                break
+            self._take_round(datagrams, now)
+
+    def _take_round(self, datagrams: Datagrams, now: float) -> None:
+        packets, latched = classify(datagrams, self._routes, self._counters, now)
+        for row, slot in latched:
+            self._latch(row, datagrams.sources[slot])
+        if not len(packets):
+            return
+        packets, forward = follow(self._reception, self._ring, self._counters, packets)
+        audio = is_audio(packets)
+        if not audio.all():
+            self._take_events(packets, np.flatnonzero(~audio))
+            packets, forward = packets.where(audio), forward[audio]
+        if len(packets):
+            measure_arrivals(self._reception, packets, RATE)
+            insert(self._ring, self._counters, packets, forward, self._prefetch)
+
+    def _latch(self, row: int, words: NDArray[np.uint64]) -> None:
+        stream = self._streams.get(row)
+        if stream is not None:
+            stream.endpoint = endpoint_of_words(words)
+            self.latched = True
+            logger.info("port %d: the far end sends from %s", stream.local_port, stream.endpoint.address[:2])
+
+    def _take_events(self, packets: Packets, indices: NDArray[np.int64]) -> None:
+        for index in indices.tolist():
+            row, timestamp = int(packets.rows[index]), int(packets.timestamp[index])
+            stream = self._streams.get(row)
+            if stream is not None:
+                self._heard.append((stream, timestamp, packets.payload(index)))
+
+    def report_events(self, count: int) -> None:
+        """Hands telephone events to their streams; handlers run here, at the end of a tick of ``count`` deadlines."""
+        for stream in [stream for stream in self._streams.values() if stream.event_receiver.active]:
+            for _ in range(count):
+                stream.event_receiver.tick()
+        heard, self._heard = self._heard, []
+        for stream, timestamp, payload in heard:
+            if not stream.closed:
+                lasted = stream.event_receiver.receive(timestamp, payload)
+                until = position_of(self._ring, stream.row, timestamp) + lasted
+                self._ring.quiet_until[stream.row] = max(int(self._ring.quiet_until[stream.row]), until)
+
+    def play_out(self, count: int) -> None:
+        """Plays ``count`` frames of every stream into its sinks."""
+        rows = self._rows  # a sink may close or open streams, which arranges anew
+        listened = [(index, self._streams[row]) for index, row in enumerate(rows.tolist()) if self._streams[row].sinks]
+        for _ in range(min(count, PLAY_OUT_FRAMES)):
+            frames = gather(self._ring, rows)
+            conceal(self._ring, self._counters, rows, frames)
+            frames.flags.writeable = False
+            for index, stream in listened:
+                self._hand_over(stream, frames[index])
+
+    def _hand_over(self, stream: RtpStream, frame: NDArray[np.int16]) -> None:
+        for sink in tuple(stream.sinks):
+            try:
+                sink.write(frame)
+            except Exception:
+                logger.exception("an audio sink failed and was removed")
+                stream.drop_sink(sink)

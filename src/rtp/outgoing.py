@@ -1,0 +1,128 @@
+"""The sending half of a tick: sources → mute → encode → headers → ``sendto``.
+
+When the loop was held up, up to `CATCH_UP_FRAMES` frames of every stream go out at once, each with the timestamp of its
+own deadline. Of a longer stall the beginning is left out: a pause in the timestamps, a marker behind it, and sources
+that did not advance, so nothing that plays is lost; it plays later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtp.jitter import FRAME
+from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, write_headers
+from rtp.transmit import make_transmitter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rtp.packetizer import Sending
+    from rtp.statistics import Counters
+    from rtp.stream import RtpStream
+
+__all__ = ["CATCH_UP_FRAMES", "Outgoing"]
+
+CATCH_UP_FRAMES = 5
+"""Most frames of one stream that one tick sends: 100 ms, what a receiver's jitter buffer can take in."""
+
+
+class Outgoing:
+    """Which rows send, and what they send at a tick."""
+
+    def __init__(self, sending: Sending, counters: Counters) -> None:
+        self._sending = sending
+        self._counters = counters
+        self._transmitter = make_transmitter()
+        self._senders: list[RtpStream] = []
+        self._with_events: list[RtpStream] = []
+        self._audio: list[RtpStream] = []
+        self._rows = np.zeros(0, np.int64)
+        self._dirty = False
+        self.tick = 0
+        """Deadlines of the clock so far; what RTP timestamps follow."""
+
+    def arrange(self, streams: Iterable[RtpStream]) -> None:
+        """Some stream came, went, or sends elsewhere or something else; these are all of them."""
+        self._senders = []
+        for stream in streams:
+            if stream.sending and stream.endpoint is not None:
+                self._senders.append(stream)
+            else:
+                self._sending.marker[stream.row] = True
+        self._with_events = [stream for stream in self._senders if stream.events]
+        self._dirty = True
+
+    def send(self, count: int) -> None:
+        """Sends what ``count`` deadlines ask for."""
+        burst = min(count, CATCH_UP_FRAMES)
+        if count > burst:
+            self.tick += count - burst
+            self._sending.marker[[stream.row for stream in self._senders]] = True
+        for _ in range(burst):
+            self.tick += 1
+            self._send_frame()
+
+    def _send_frame(self) -> None:
+        if self._with_events:
+            self._send_events()
+        if self._dirty:
+            self._prepare()
+        if not self._audio:
+            return
+        self._fill_payloads()
+        if self._dirty:  # a source closed a stream
+            self._prepare()
+        write_headers(self._sending, self._rows, self.tick)
+        failed = self._transmitter.send_all(PACKET_BYTES)
+        self._counters.packets_sent[self._rows] += 1
+        if failed:
+            rows = self._rows[failed]
+            self._counters.packets_sent[rows] -= 1
+            self._counters.send_errors[rows] += 1
+
+    def _prepare(self) -> None:
+        self._dirty = False
+        self._audio = [stream for stream in self._senders if not stream.in_event]
+        self._rows = np.array([stream.row for stream in self._audio], np.int64)
+        self._transmitter.prepare(
+            self._sending,
+            [(stream.row, stream.ports.rtp, stream.endpoint) for stream in self._audio if stream.endpoint is not None],
+        )
+
+    def _fill_payloads(self) -> None:
+        playing = [stream for stream in self._audio if stream.queue and not stream.events]
+        if not playing:
+            silence(self._sending, self._rows)
+            return
+        frames = np.empty((len(playing), FRAME), np.int16)
+        for stream, frame in zip(playing, frames, strict=True):
+            stream.queue.fill(frame)
+        rows = np.array([stream.row for stream in playing], np.int64)
+        if len(playing) < len(self._audio):
+            silence(self._sending, np.setdiff1d(self._rows, rows, assume_unique=True))
+        encode_frames(self._sending, rows, frames)
+
+    def _send_events(self) -> None:
+        """Telephone events take the place of audio packets; in the pauses between them silence goes out."""
+        for stream in self._with_events:
+            event = stream.next_event(self.tick)
+            if stream.in_event != (event is not None):
+                stream.in_event = event is not None
+                self._dirty = True
+            if event is not None and stream.event_payload_type is not None and stream.endpoint is not None:
+                packet = event_packet(
+                    self._sending,
+                    stream.row,
+                    event.tick,
+                    stream.event_payload_type,
+                    event.payload,
+                    marker=event.marker,
+                )
+                try:
+                    stream.ports.rtp.sendto(packet, stream.endpoint.address)
+                    self._counters.packets_sent[stream.row] += 1
+                except OSError:
+                    self._counters.send_errors[stream.row] += 1
+        self._with_events = [stream for stream in self._with_events if stream.events]

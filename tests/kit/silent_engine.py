@@ -1,0 +1,93 @@
+"""A media engine without clock or sockets: what a call tells its stream is written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from rtp.playback import Playback
+from rtp.ports import NoPortAvailable
+
+if TYPE_CHECKING:
+    from rtp.engine import MediaEngine
+    from rtp.sources import AudioSource
+
+__all__ = ["SilentEngine", "SilentStream"]
+
+
+@dataclass(eq=False)
+class SilentStream:
+    """Stands in for an :class:`~rtp.stream.RtpStream`."""
+
+    local_port: int
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    """Arguments of each ``configure``."""
+    playing: list[Playback] = field(default_factory=list)
+    event_payload_type: int | None = None
+    muted: bool = False
+    closed: bool = False
+    on_dtmf: Callable[[str, int], None] | None = None
+    sinks: list[Any] = field(default_factory=list)
+
+    def configure(self, remote: tuple[str, int], **settings: Any) -> None:
+        self.settings.append({"remote": remote, **settings})
+        self.event_payload_type = settings["dtmf_payload_type"]
+
+    def play(self, source: AudioSource) -> Playback:
+        """Takes as long as the audio lasts."""
+        playback = Playback(source.total_samples, 8000)
+        self.playing.append(playback)
+        total = source.total_samples or 0
+
+        def finish() -> None:
+            if not playback.done:
+                playback.played_samples = total
+                playback.finish(completed=True)
+
+        asyncio.get_running_loop().call_later(total / 8000, finish)
+        return playback
+
+    def clear(self) -> None:
+        for playback in self.playing:
+            playback.cancel()
+
+    def mute(self) -> None:
+        self.muted = True
+
+    def unmute(self) -> None:
+        self.muted = False
+
+    def add_sink(self, sink: Any) -> None:
+        self.sinks.append(sink)
+
+    def close(self) -> None:
+        self.clear()
+        self.closed = True
+        for sink in self.sinks:
+            sink.close()
+
+
+class SilentEngine:
+    """Stands in for a :class:`~rtp.engine.MediaEngine`."""
+
+    def __init__(self, *, ports: int = 1000) -> None:
+        self.streams: list[SilentStream] = []
+        self._ports = ports
+
+    def as_engine(self) -> MediaEngine:
+        """For ``UserAgent(media=…)``."""
+        return cast("MediaEngine", self)
+
+    def open_stream(self, local_host: str) -> SilentStream:
+        if len([stream for stream in self.streams if not stream.closed]) >= self._ports:
+            raise NoPortAvailable("no port is free")
+        stream = SilentStream(40000 + 2 * len(self.streams))
+        self.streams.append(stream)
+        return stream
+
+    @property
+    def open_streams(self) -> int:
+        """Streams nobody has closed."""
+        return sum(not stream.closed for stream in self.streams)

@@ -1,0 +1,312 @@
+"""The embedder's API: two user agents on a network in memory, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from sipcore.broadcast import Lost
+from sipcore.call import Call, CallState
+from sipcore.config import Account, UserAgentConfig
+from sipcore.errors import (
+    CallCancelled,
+    CallError,
+    CallRejected,
+    CallTimeout,
+    InvalidAddress,
+    InvalidHeader,
+    NoOngoingCall,
+    RegistrationTimeout,
+    ServerUnreachable,
+    TransferRejected,
+)
+from sipcore.events import CallAnswered, CallEnded, CallHeld, CallResumed, CallRinging, EndCause, Party
+from sipcore.registration import Registration
+from sipcore.transfer import ReferRequest
+from sipcore.useragent import UserAgent
+from tests.kit.loop_network import LoopNetwork
+from tests.kit.silent_engine import SilentEngine
+from tests.kit.virtual_time import virtual_time
+
+
+@dataclass
+class Pair:
+    """Alice and Bob, each with a line and no registrar."""
+
+    network: LoopNetwork
+    alice: UserAgent
+    bob: UserAgent
+    here: Registration
+    there: Registration
+    alice_media: SilentEngine
+    bob_media: SilentEngine
+
+    async def connect(self) -> tuple[Call, Call]:
+        """A call from Alice to Bob."""
+        answering = asyncio.create_task(self.answer())
+        call = await self.here.call("sip:bob@192.0.2.2")
+        return call, await answering
+
+    async def answer(self) -> Call:
+        """Bob answers the next call."""
+        async for call in self.there.incoming():
+            await call.answer()
+            return call
+        raise AssertionError("no call came")
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[Pair]:
+    network = LoopNetwork()
+    media = SilentEngine(), SilentEngine()
+    agents = [
+        UserAgent(
+            UserAgentConfig(),
+            rng=random.Random(number),
+            flows=network.at(f"192.0.2.{number}"),
+            media=engine.as_engine(),
+        )
+        for number, engine in enumerate(media, start=1)
+    ]
+    async with agents[0] as alice, agents[1] as bob:
+        here = alice.open_line(Account("sip:alice@192.0.2.1"))
+        there = bob.open_line(Account("sip:bob@192.0.2.2"))
+        yield Pair(network, alice, bob, here, there, *media)
+    assert not alice.calls
+    assert not bob.calls
+    assert media[0].open_streams == media[1].open_streams == 0
+
+
+@virtual_time
+async def test_a_call_its_events_and_its_end() -> None:
+    async with pair() as scene:
+        here, there = await scene.connect()
+        assert (here.direction, there.direction) == ("outgoing", "incoming")
+        assert (here.remote, there.remote) == ("sip:bob@192.0.2.2", "sip:alice@192.0.2.1")
+        assert scene.alice_media.streams[0].settings[-1]["remote"] == ("192.0.2.2", 40000)
+        ended = await there.hangup()
+        assert (ended.cause, ended.by) == (EndCause.HANGUP, Party.LOCAL)
+        assert (await here.wait_ended()).by is Party.REMOTE
+        events = [event async for event in here.events()]
+        assert [type(event) for event in events] == [CallRinging, CallAnswered, CallEnded]
+        assert scene.here.calls == ()
+
+
+@virtual_time
+async def test_leaving_the_block_hangs_up() -> None:
+    async with pair() as scene:
+        answering = asyncio.create_task(scene.answer())
+        async with await scene.here.call("sip:bob@192.0.2.2") as call:
+            assert call.is_connected
+        assert call.state is CallState.ENDED
+        assert (await (await answering).wait_ended()).by is Party.REMOTE
+
+
+@virtual_time
+async def test_closing_the_agent_ends_its_calls() -> None:
+    async with pair() as scene:
+        here, there = await scene.connect()
+        before = asyncio.get_running_loop().time()
+        await scene.alice.close()
+        assert asyncio.get_running_loop().time() - before < 2
+        assert here.ended is not None
+        assert here.ended.cause is EndCause.SHUTDOWN
+        assert (await there.wait_ended()).by is Party.REMOTE
+
+
+@virtual_time
+async def test_closing_does_not_wait_for_a_far_end_that_is_gone() -> None:
+    async with pair() as scene:
+        await scene.connect()
+        scene.network.conditions = type(scene.network.conditions)(loss=1.0)
+        before = asyncio.get_running_loop().time()
+        await scene.alice.close()
+        assert asyncio.get_running_loop().time() - before <= 2
+
+
+@virtual_time
+async def test_a_refusal_carries_its_code() -> None:
+    async with pair() as scene:
+        scene.there.screen = lambda call: 486
+        with pytest.raises(CallRejected, match="486 Busy Here from sip:bob@192.0.2.2") as caught:
+            await scene.here.call("sip:bob@192.0.2.2")
+        assert caught.value.code == 486
+
+
+@virtual_time
+async def test_a_screen_that_fails_refuses_the_call() -> None:
+    async with pair() as scene:
+
+        def broken(call: Call) -> int | None:
+            raise RuntimeError("a bug of the embedder")
+
+        scene.there.screen = broken
+        with pytest.raises(CallRejected) as caught:
+            await scene.here.call("sip:bob@192.0.2.2")
+        assert caught.value.code == 500
+
+
+@virtual_time
+async def test_ringing_times_out() -> None:
+    async with pair() as scene:
+        with pytest.raises(CallTimeout, match="No answer from sip:bob@192.0.2.2 within 3 s"):
+            await scene.here.call("sip:bob@192.0.2.2", timeout=3)
+
+
+@virtual_time
+async def test_cancelling_the_wait_cancels_the_call() -> None:
+    async with pair() as scene:
+        calling = asyncio.create_task(scene.here.call("sip:bob@192.0.2.2"))
+        async for call in scene.there.incoming():
+            break
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert (await call.wait_ended()).cause is EndCause.CANCELLED
+        with pytest.raises(CallCancelled):
+            await call.connected()
+        with pytest.raises(NoOngoingCall):
+            await call.answer()
+
+
+@virtual_time
+async def test_nobody_listens() -> None:
+    async with pair() as scene:
+        with pytest.raises(ServerUnreachable):
+            await scene.here.call("sip:bob@192.0.2.99")
+        with pytest.raises(ServerUnreachable, match="no such name"):
+            await scene.here.call("sip:bob@nowhere.example")
+
+
+@virtual_time
+async def test_bad_arguments_send_nothing() -> None:
+    async with pair() as scene:
+        with pytest.raises(InvalidAddress, match="callee_id: is empty"):
+            scene.here.place(" ")
+        with pytest.raises(InvalidHeader, match="Via is written by the SIP stack"):
+            scene.here.place("sip:bob@192.0.2.2", headers={"Via": "x"})
+        with pytest.raises(InvalidHeader, match="holds CR, LF or NUL"):
+            scene.here.place("sip:bob@192.0.2.2", headers={"X-A": "b\r\nEvil: c"})
+        assert scene.network.packets == []
+        assert scene.alice_media.streams == []
+
+
+@virtual_time
+async def test_headers_travel_both_ways() -> None:
+    async with pair() as scene:
+        answering = asyncio.create_task(scene.answer())
+        await scene.here.call("sip:bob@192.0.2.2", headers={"X-Ticket": "4711"})
+        assert (await answering).headers == {"X-Ticket": "4711"}
+
+
+@virtual_time
+async def test_no_port_is_free() -> None:
+    async with pair() as scene:
+        scene.alice_media._ports = 0
+        with pytest.raises(CallError, match="no port is free"):
+            await scene.here.call("sip:bob@192.0.2.2")
+        scene.alice_media._ports = 9
+        scene.bob_media._ports = 0
+        with pytest.raises(CallRejected) as caught:
+            await scene.here.call("sip:bob@192.0.2.2")
+        assert caught.value.code == 503
+
+
+@virtual_time
+async def test_playing_queues_and_ends_with_the_call() -> None:
+    async with pair() as scene:
+        here, _ = await scene.connect()
+        one_second = np.zeros(8000, np.int16)
+        result = await here.play(one_second, one_second)
+        assert (result.completed, result.played_seconds) == (True, 2.0)
+        playback = here.play(np.zeros(80_000, np.int16))
+        await here.hangup()
+        assert (await playback).completed is False
+        with pytest.raises(NoOngoingCall):
+            here.play(one_second)
+
+
+@virtual_time
+async def test_mute_is_idempotent() -> None:
+    async with pair() as scene:
+        here, _ = await scene.connect()
+        for _ in range(2):
+            here.mute()
+            assert here.muted
+        for _ in range(2):
+            here.unmute()
+            assert not here.muted
+
+
+@virtual_time
+async def test_hold_and_resume_reach_the_far_end() -> None:
+    async with pair() as scene:
+        here, there = await scene.connect()
+        here.hold()
+        await asyncio.sleep(1)
+        assert scene.bob_media.streams[0].settings[-1]["send"] is False
+        here.resume()
+        await asyncio.sleep(1)
+        await here.hangup()
+        kinds = [type(event) async for event in there.events() if not isinstance(event, Lost)]
+        assert kinds[-3:] == [CallHeld, CallResumed, CallEnded]
+
+
+@virtual_time
+async def test_a_transfer_is_accepted_and_the_call_hung_up() -> None:
+    async with pair() as scene:
+        here, there = await scene.connect()
+        asked: list[ReferRequest] = []
+
+        def accept(request: ReferRequest) -> None:
+            asked.append(request)
+            request.accept()
+
+        there.on_refer = accept
+        await here.transfer("sip:carol@192.0.2.3", headers={"X-Why": "because"})
+        assert asked[0].target == "sip:carol@192.0.2.3"
+        assert asked[0].headers["X-Why"] == "because"
+        assert here.ended is not None
+        assert here.ended.cause is EndCause.TRANSFERRED
+
+
+@virtual_time
+async def test_a_transfer_is_refused_unless_somebody_takes_it() -> None:
+    """CONTRACT: REFER in gets 603 unless the embedder handles it."""
+    async with pair() as scene:
+        here, _ = await scene.connect()
+        with pytest.raises(TransferRejected) as caught:
+            await here.transfer("sip:carol@192.0.2.3")
+        assert caught.value.code == 603
+        assert here.is_connected
+
+
+@virtual_time
+async def test_hanging_up_at_once_ends_the_call_before_the_answer_to_the_bye() -> None:
+    async with pair() as scene:
+        here, there = await scene.connect()
+        here.hangup_now()
+        assert here.ended is not None
+        assert scene.alice_media.open_streams == 0
+        assert (await there.wait_ended()).by is Party.REMOTE
+
+
+@virtual_time
+async def test_a_failed_first_registration_leaves_nothing_behind() -> None:
+    async with pair() as scene:
+        scene.network.names["registrar.example"] = "192.0.2.50"
+        with pytest.raises(ServerUnreachable):
+            await scene.alice.register(Account("sip:alice@registrar.example", password="secret"))
+        scene.network.conditions = type(scene.network.conditions)(loss=1.0)
+        with pytest.raises(RegistrationTimeout):
+            await scene.alice.register(Account("sip:alice@registrar.example", password="secret"))
+        assert scene.alice.registrations == (scene.here,)
+        scene.network.conditions = type(scene.network.conditions)()
+        await asyncio.sleep(100)
+        assert scene.alice.stack.idle
