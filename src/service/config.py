@@ -152,7 +152,7 @@ class ServerSettings(BaseSettings):
         json_schema_extra={"metavar": "COUNT"},
     )
     wav_limit: int = Field(
-        default=64,
+        default=32,
         ge=1,
         le=512,
         description="Largest size of all files of one SipPlayWavFiles together.",
@@ -202,7 +202,7 @@ class ServerSettings(BaseSettings):
     @property
     def receive_limit_bytes(self) -> int:
         """Largest gRPC message, bytes: far above the wav limit, so that a list over it gets a reason."""
-        return 2 * self.wav_limit_bytes + 64 * MEBIBYTE
+        return self.wav_limit_bytes + 128 * MEBIBYTE
 
     def user_agent_config(self) -> UserAgentConfig:
         """For the SIP user agent."""

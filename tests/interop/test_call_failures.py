@@ -23,7 +23,10 @@ pytestmark = pytest.mark.interop
 
 
 def assert_failed(status: pb.SipStatus, exception_name: str, code: int) -> None:
-    """The call failed for that reason, and the status says so in every field."""
+    """The call failed for that reason, and the status says so in every field.
+
+    Where no response came, RFC 3261 §8.1.3.1 gives the code: 408 for a timeout, 503 for a transport error.
+    """
     assert kind(status) == "OUTGOING_CALL_FAILED", status.description
     assert (status.exception_name, status.sip_response_code) == (exception_name, code), status.description
     assert status.description
@@ -107,7 +110,7 @@ async def test_wrong_password_is_found_out_by_the_call(peers: Peers) -> None:
 async def test_unknown_host(peers: Peers) -> None:
     line = await open_line(peers)
     failed = await line.bot.call("sip:bob@no-such-host.invalid")
-    assert_failed(failed, "ServerUnreachable", 0)
+    assert_failed(failed, "ServerUnreachable", 503)
     assert "no-such-host.invalid" in failed.description
 
 
@@ -116,7 +119,7 @@ async def test_refused_port(peers: Peers, transport: str) -> None:
     """ICMP port unreachable, or a TCP reset: known at once, long before timer B."""
     line = await open_line(peers)
     failed = await line.bot.call(f"sip:bob@{HOST}:{refusing_port()};transport={transport}", timeout=10)
-    assert_failed(failed, "ServerUnreachable", 0)
+    assert_failed(failed, "ServerUnreachable", 503)
 
 
 async def test_a_far_end_that_never_answers(peers: Peers) -> None:
@@ -124,7 +127,7 @@ async def test_a_far_end_that_never_answers(peers: Peers) -> None:
     line = await open_line(peers, arguments=("--ring-timeout", "3"))
     with SilentPeer() as silent:
         failed = await line.bot.call(f"sip:bob@{silent.address}")
-        assert_failed(failed, "CallTimeout", 0)
+        assert_failed(failed, "CallTimeout", 408)
         methods = [datagram.split(b" ", 1)[0] for datagram in silent.received()]
     assert set(methods) == {b"INVITE"}
     assert 3 <= len(methods) <= 4  # at 0, 0.5 and 1.5 s

@@ -265,7 +265,6 @@ async def test_two_accounts_call_each_other_in_one_server(peers: Peers) -> None:
         pytest.param(KamailioOptions(record_route=False), id="no Record-Route"),
         pytest.param(KamailioOptions(challenge_in_dialog=True), id="407 inside the dialog"),
         pytest.param(KamailioOptions(algorithm="SHA-256"), id="SHA-256"),
-        pytest.param(KamailioOptions(algorithm="MD5-sess"), id="MD5-sess"),
         pytest.param(KamailioOptions(nonce_seconds=1, challenge_in_dialog=True), id="stale nonces"),
     ],
 )

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import numpy as np
@@ -67,7 +67,9 @@ class Scene:
     async def reaches(self, type_: pb.SipStatus.StatusType.ValueType) -> pb.SipStatus:
         """The account's status once it is of this type; at most two seconds."""
         async with asyncio.timeout(2):
-            while (status := await self.stub.SipGetSipStatus(Empty())).status_type != type_:
+            while (  # noqa: ASYNC110 - the contract has nothing to wait on
+                status := await self.stub.SipGetSipStatus(Empty())
+            ).status_type != type_:
                 await asyncio.sleep(0.01)
             return status
 
@@ -290,6 +292,41 @@ async def test_stopping_with_a_call_up_says_goodbye_everywhere(scene: Scene) -> 
     assert await asyncio.wait_for(scene.server.process.wait(), 5) == 0
     assert time.monotonic() - before < 5
     assert scene.far.contacts("alice") == []
+
+
+class MuteWorld(asyncio.DatagramProtocol):
+    """Takes REGISTER, lets an INVITE ring, and from then on answers nothing at all."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        head = data.decode().split("\r\n")
+        status = {"REGISTER": "200 OK", "INVITE": "180 Ringing"}.get(head[0].split()[0])
+        if status is None or "Expires: 0" in head:
+            return
+        copied = [line for line in head if line.split(":")[0] in ("Via", "From", "Call-ID", "CSeq", "Contact")]
+        to = next(line for line in head if line.startswith("To:"))
+        lines = [f"SIP/2.0 {status}", *copied, f"{to};tag=mute", "Expires: 600", "Content-Length: 0", "", ""]
+        self.transport.sendto("\r\n".join(lines).encode(), addr)
+
+
+async def test_stopping_in_time_though_nobody_answers_any_more() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(MuteWorld, local_addr=("127.0.0.1", 0))
+    account = f"alice@127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    async with run_server() as server, grpc.aio.insecure_channel(server.bound["grpc"]) as channel:
+        stub: SipAsyncStub = SipStub(channel)
+        await stub.SipRegisterAccount(pb.SipRegisterAccountRequest(account_name=account))
+        ready = await stub.SipStartSession(pb.SipStartSessionRequest(account_name=account))
+        assert ready.status_type == Type.READY
+        ringing = await stub.SipStartCall(pb.SipStartCallRequest(callee_id="bob"), timeout=1)
+        assert ringing.status_type == Type.OUTGOING_CALL_INITIATED
+        before = time.monotonic()
+        server.process.terminate()
+        assert await asyncio.wait_for(server.process.wait(), 5) == 0
+        assert time.monotonic() - before < 5
+    transport.close()
 
 
 async def test_the_far_end_hangs_up_while_a_wav_plays(scene: Scene) -> None:

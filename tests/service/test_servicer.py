@@ -161,7 +161,7 @@ async def test_a_list_of_100_megabytes_is_refused_with_its_sizes(wire: Wire) -> 
     request = pb.SipPlayWavFilesRequest(wav_files=[bytes(50_000_000)] * 2)
     code, details = await refused(wire.stub.SipPlayWavFiles(request))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert details == "wav_files: 2 files of 100,000,000 bytes together are over the limit of 67,108,864 bytes"
+    assert details == "wav_files: 2 files of 100,000,000 bytes together are over the limit of 33,554,432 bytes"
 
 
 async def test_the_three_methods_beyond_the_seed_say_that_they_are_missing(wire: Wire) -> None:

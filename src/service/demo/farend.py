@@ -181,7 +181,7 @@ class FarEnd:
     async def _answer_as_echo(self, call: Call) -> None:
         self._say("echo rings")
         await asyncio.sleep(RINGING)
-        call.on_refer = lambda refer: self._spawn(self._take_transfer(refer))
+        call.on_refer = self._take_transfer
         await call.answer()
         self._say("echo answers, listens and repeats")
         self._hear(call, echo=True)
@@ -194,10 +194,13 @@ class FarEnd:
         self.transferred.set()
         await call.wait_ended()
 
-    async def _take_transfer(self, refer: ReferRequest) -> None:
-        """The transferee's part (RFC 3515 §2.4): accept, call the target, report how it went."""
-        refer.accept()
+    def _take_transfer(self, refer: ReferRequest) -> None:
+        """The transferee's part (RFC 3515 §2.4): accept at once, then call the target and report how it went."""
         self._say(f"echo is asked to call {refer.target}, and does")
+        refer.accept()
+        self._spawn(self._call_target(refer))
+
+    async def _call_target(self, refer: ReferRequest) -> None:
         try:
             call = await self._lines["echo"].call(str(refer.target))
         except CallError as error:

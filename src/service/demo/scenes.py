@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "perform"]
 
-USER, PASSWORD = "alice", "correct horse"  # noqa: S105 - of an account that lives for twenty seconds
+USER, PASSWORD = "alice", "correct horse"
 LOOPBACK = "127.0.0.1"
 DIGITS = "42#"
 SIMILAR = 0.95
@@ -284,8 +284,8 @@ class _Play:
         soundfile.write(path, recording, RATE, subtype="PCM_16")
         self._stage.note(f"recording  {path}")
         summary = (
-            f"{ear.seconds:.1f} s   ·   {counted.packets_received} packets   ·   {counted.lost} lost, {counted.late} late"
-            f"   ·   jitter {counted.jitter_ms:.2f} ms   ·   similarity {similarity:.4f}"
+            f"{ear.seconds:.1f} s   ·   {counted.packets_received} packets   ·   {counted.lost} lost,"
+            f" {counted.late} late   ·   jitter {counted.jitter_ms:.2f} ms   ·   similarity {similarity:.4f}"
         )
         tracks = [(heard.match.offset, self._speech), *self._tracks]
         picture = Picture(

@@ -81,7 +81,7 @@ class Stage:
         details = [status.description] if status.description else []
         if status.sip_response_code and str(status.sip_response_code) not in status.description:
             details.append(f"SIP {status.sip_response_code}")
-        if not details and status.callee_id:
+        if not details and name.endswith(("_INITIATED", "_CONNECTED")) and status.callee_id:
             details.append(status.callee_id)
         text.append("  ".join(["", *details]), "default")
         self._line(stamp, self._dot, style, text)
@@ -159,8 +159,9 @@ class Stage:
         """The last line."""
         self._console.print()
         if self.problems:
-            text = f"{self._bad} {len(self.problems)} thing{'s' * (len(self.problems) > 1)} went wrong in {self._now:.1f} s:"
-            self._console.print(Text(text, "bold red"), soft_wrap=True)
+            count = "one thing" if len(self.problems) == 1 else f"{len(self.problems)} things"
+            text = Text(f"{self._bad} {count} went wrong, in {self._now:.1f} s:", "bold red")
+            self._console.print(text, soft_wrap=True)
             for problem in self.problems:
                 self._console.print(Text(f"  {problem}", "red"), soft_wrap=True)
         else:

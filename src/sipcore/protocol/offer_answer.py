@@ -1,11 +1,15 @@
-"""Offers and answers: what two sides of a call agree on (RFC 3264, RFC 6337)."""
+"""Offers and answers: what two sides of a call agree on (RFC 3264, RFC 6337).
+
+Left out: media other than one stream of plain audio, encryption, ICE, and addresses given as host names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from sipcore.errors import MediaNotAcceptable
 from sipcore.protocol.sdp import MalformedSdp, MediaDescription, PayloadFormat, SessionDescription, parse_sdp
@@ -22,14 +26,20 @@ CODECS: Mapping[str, int] = MappingProxyType({"PCMU": 0, "PCMA": 8})
 EVENT = "TELEPHONE-EVENT"
 EVENT_PAYLOAD_TYPE = 101
 """What we call telephone-event in our own offers; in answers it is what the offer calls it."""
+EVENTS = "0-15"
+"""Events understood: the sixteen keys (RFC 4733 §3.2)."""
+CLOCK_RATE = 8000
 PTIMES = range(10, 61, 10)
+"""Milliseconds of audio a packet may hold; what a peer asks for is rounded down to one of them."""
 
-_REVERSED: dict[str, Direction] = {
+_REVERSED: dict[Direction, Direction] = {
     "sendrecv": "sendrecv",
     "sendonly": "recvonly",
     "recvonly": "sendonly",
     "inactive": "inactive",
 }
+_SENDING = ("sendrecv", "sendonly")
+_RECEIVING = ("sendrecv", "recvonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class NegotiatedMedia:
     """What an exchange has settled, seen from this side."""
 
     remote_host: str
+    """IP address; while the peer's is 0.0.0.0, the one before."""
     remote_port: int
     remote_rtcp: tuple[str, int] | None
     codec: str
@@ -49,24 +60,32 @@ class NegotiatedMedia:
     """What this side sends telephone-event as (RFC 4733); None where the far end takes none."""
     dtmf_receive_payload_type: int | None
     ptime: int = 20
-    """Milliseconds of audio per packet that the far end wants."""
+    """Milliseconds of audio per packet that the far end wants, one of 10, 20 … 60."""
     send: bool = True
     receive: bool = True
     remote_hold: bool = False
     """The far end does not want to hear this side: ``sendonly``, ``inactive``, or the address 0.0.0.0 of RFC 2543."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Settled:
     """What an exchange leaves behind for the next one."""
 
     media: NegotiatedMedia
-    formats: tuple[PayloadFormat, ...] = field(default=())
+    formats: tuple[PayloadFormat, ...]
     """As this side wrote them: numbers must not change their meaning within a session (RFC 3264 §8.3.2)."""
 
 
 class OfferAnswer:
-    """The offer/answer state of one dialog. ``host`` and ``port`` are where this side receives RTP."""
+    """The offer/answer state of one dialog. A shallow copy may be used to try an answer out.
+
+    Args:
+        codecs: names, best first; unknown ones are left out.
+        host: where this side receives RTP, an IP address or a name that stands for one.
+        port: likewise; even.
+        ids: source of the session id.
+        ptime: milliseconds per packet that this side asks for.
+    """
 
     def __init__(self, *, codecs: Sequence[str], host: str, port: int, ids: Ids, ptime: int = 20) -> None:
         self._codecs = tuple(codec for codec in codecs if codec in CODECS)
@@ -80,9 +99,10 @@ class OfferAnswer:
         """What this side wants."""
         self._offered: tuple[PayloadFormat, ...] | None = None
         self._offered_direction: Direction = "sendrecv"
-        self._sections = 1
-        """Media sections of the session so far; later descriptions must have at least as many (RFC 3264 §8)."""
-        self._audio_index = 0
+        self._sections: tuple[MediaDescription | None, ...] = (None,)
+        """Media sections of the session so far, None the one in use: none may go away later (RFC 3264 §8)."""
+        self._meanings: Mapping[int, str] = {}
+        """Payload types that the peer has named."""
         self._settled: _Settled | None = None
 
     @property
@@ -97,12 +117,15 @@ class OfferAnswer:
 
     # -- offering --------------------------------------------------------------------------------------------------
 
-    def create_offer(self, *, direction: Direction = "sendrecv") -> bytes:
-        """An offer: all codecs at first, later those numbered as before (RFC 3264 §5, §8)."""
-        formats = self._settled.formats if self._settled is not None else self._own_formats()
-        self._offered = formats
-        self._offered_direction = direction
-        return self._describe(formats, direction, self._sections, self._audio_index)
+    def create_offer(self, *, direction: Direction | None = None) -> bytes:
+        """An offer of all codecs, those already agreed on first and numbered as before (RFC 3264 §5, §8.3.2).
+
+        Args:
+            direction: wanted from now on if the peer takes it; None as hitherto (a hold survives a session refresh).
+        """
+        self._offered = self._offered_formats()
+        self._offered_direction = direction or self._direction
+        return self._describe(self._offered, self._offered_direction)
 
     def accept_answer(self, body: bytes) -> NegotiatedMedia:
         """Takes the answer to our offer (RFC 3264 §6).
@@ -110,23 +133,29 @@ class OfferAnswer:
         Raises:
             MediaNotAcceptable: it cannot be used; the offer is withdrawn.
         """
-        offered, direction = self._offered, self._offered_direction
+        offered, wanted = self._offered, self._offered_direction
         self._offered = None
         if offered is None:
             raise MediaNotAcceptable("an answer without an offer", code=488)
-        audio = self._audio_of(body, self._audio_index)
-        by_meaning = {(each.name, each.clock_rate): each for each in offered}
-        common = [each for each in audio.payload_formats if (each.name, each.clock_rate) in by_meaning]
+        audio = self._audio_answered(body)
+        by_meaning = {(each.name, each.clock_rate, each.channels): each for each in offered}
+        # A payload type that comes back without rtpmap means what our offer said.
+        formats = audio.payload_formats(implied=offered)
+        common = [each for each in formats if (each.name, each.clock_rate, each.channels) in by_meaning]
         codec = next((each for each in common if each.name in CODECS), None)
         if codec is None:
             raise MediaNotAcceptable("the answer takes none of the offered codecs", code=488)
         event = next((each for each in common if each.name == EVENT), None)
-        ours = by_meaning.get((EVENT, 8000)) if event is not None else None
-        receive = {each.payload_type: each.name for each in offered if each.name in CODECS}
-        # The peer should use our numbers, but some use their own (RFC 3264 §6.1 allows asymmetric ones).
-        receive |= {each.payload_type: each.name for each in common if each.name in CODECS}
-        media = self._media(audio, codec, receive, event, ours, direction)
-        self._direction = direction
+        own_event = next((each for each in offered if each.name == EVENT), None)
+        # RFC 3264 §6.1: the peer sends with our numbers; some use the numbers of their own answer instead.
+        receive = {each.payload_type: each.name for each in (*common, *offered) if each.name in CODECS}
+        held = wanted in _SENDING and audio.direction not in _RECEIVING
+        if wanted not in _SENDING and self.current is not None:
+            # Having offered nothing to hear, we do not learn whether the peer would listen.
+            held = self.current.remote_hold
+        media = self._media(audio, codec, receive, event, own_event if event is not None else None, wanted, held)
+        self._direction = wanted
+        self._learn(formats)
         self._settled = _Settled(media, offered)
         return media
 
@@ -142,63 +171,67 @@ class OfferAnswer:
         Raises:
             MediaNotAcceptable: nothing in common; what was settled before holds.
         """
-        description = self._parse(offer)
-        index = next(
-            (
-                number
-                for number, media in enumerate(description.media)
-                if media.kind == "audio" and media.protocol == "RTP/AVP" and media.port and self._codec_in(media)
-            ),
-            None,
-        )
-        if index is None:
-            raise MediaNotAcceptable("the offer has no audio that this side can take (PCMU or PCMA over RTP/AVP)", code=488)
-        audio = description.media[index]
-        self._check_address(audio)
-        codec = self._codec_in(audio)
-        assert codec is not None
-        event = next((each for each in audio.payload_formats if each.name == EVENT and each.clock_rate == 8000), None)
-        chosen = tuple(each for each in (codec, event) if each is not None)
-        direction = _meet(_REVERSED[audio.direction], self._direction)
+        description = _parse(offer)
+        usable = ((media, self._usable(media)) for media in description.media)
+        audio, codec = next(((media, found) for media, found in usable if found is not None), (None, None))
+        if audio is None or codec is None:
+            raise MediaNotAcceptable(
+                "the offer has no audio that this side can take (PCMU or PCMA over RTP/AVP)", code=488
+            )
+        formats = audio.payload_formats()
+        event = next((each for each in formats if each.name == EVENT and each.clock_rate == CLOCK_RATE), None)
+        chosen = (codec,) if event is None else (codec, event)
+        offered = cast("Direction", audio.direction)
+        direction = _meet(_REVERSED[offered], self._direction)
         receive = {codec.payload_type: codec.name}
-        media = self._media(audio, codec, receive, event, event, direction)
-        self._sections, self._audio_index = len(description.media), index
+        media = self._media(audio, codec, receive, event, event, direction, offered not in _RECEIVING)
+        self._sections = tuple(None if each is audio else _refused(each) for each in description.media)
+        self._learn(formats)
         self._settled = _Settled(media, chosen)
         self._offered = None
-        return self._describe(chosen, direction, len(description.media), index, description), media
+        return self._describe(chosen, direction), media
 
-    def _codec_in(self, media: MediaDescription) -> PayloadFormat | None:
+    def _usable(self, media: MediaDescription) -> PayloadFormat | None:
+        """The codec that an offered section would be answered with."""
+        if not media.is_plain_audio:
+            return None
         return next(
-            (each for each in media.payload_formats if each.name in self._codecs and each.clock_rate == 8000), None
+            (
+                each
+                for each in media.payload_formats()
+                if each.name in self._codecs and each.clock_rate == CLOCK_RATE and each.channels == 1
+            ),
+            None,
         )
 
     # -- shared ----------------------------------------------------------------------------------------------------
 
-    def _own_formats(self) -> tuple[PayloadFormat, ...]:
-        audio = [PayloadFormat(CODECS[codec], codec, 8000) for codec in self._codecs]
-        return (*audio, PayloadFormat(EVENT_PAYLOAD_TYPE, EVENT, 8000, 1, "0-16"))
+    def _offered_formats(self) -> tuple[PayloadFormat, ...]:
+        formats = list(self._settled.formats) if self._settled is not None else []
+        for name, preferred in (*((codec, CODECS[codec]) for codec in self._codecs), (EVENT, EVENT_PAYLOAD_TYPE)):
+            if all(each.name != name for each in formats):
+                taken = {each.payload_type for each in formats}
+                number = next(
+                    each
+                    for each in (preferred, *range(96, 128))
+                    if each not in taken and self._meanings.get(each, name) == name
+                )
+                formats.append(PayloadFormat(number, name, CLOCK_RATE))
+        return tuple(sorted(formats, key=lambda each: each.name == EVENT))
 
-    @staticmethod
-    def _parse(body: bytes) -> SessionDescription:
-        try:
-            return parse_sdp(body)
-        except MalformedSdp as error:
-            raise MediaNotAcceptable(str(error), code=488) from None
+    def _learn(self, formats: Sequence[PayloadFormat]) -> None:
+        self._meanings = {**self._meanings, **{each.payload_type: each.name for each in formats}}
 
-    def _audio_of(self, body: bytes, index: int) -> MediaDescription:
-        description = self._parse(body)
+    def _audio_answered(self, body: bytes) -> MediaDescription:
+        """The section of an answer that stands where our audio stood (RFC 3264 §6)."""
+        index = self._sections.index(None)
+        description = _parse(body)
         if index >= len(description.media):
             raise MediaNotAcceptable("the answer has fewer media sections than the offer", code=488)
         audio = description.media[index]
-        if audio.kind != "audio" or not audio.port:
+        if not audio.is_plain_audio:
             raise MediaNotAcceptable("the answer refuses the audio", code=488)
-        self._check_address(audio)
         return audio
-
-    @staticmethod
-    def _check_address(audio: MediaDescription) -> None:
-        if not audio.connection:
-            raise MediaNotAcceptable("the description has no address for its audio", code=488)
 
     def _media(
         self,
@@ -208,59 +241,68 @@ class OfferAnswer:
         event: PayloadFormat | None,
         own_event: PayloadFormat | None,
         wanted: Direction,
+        held: bool,
     ) -> NegotiatedMedia:
-        settled = _meet(_REVERSED[audio.direction], wanted)
-        nowhere = audio.connection in ("0.0.0.0", "::")  # noqa: S104 - RFC 2543's hold, not a bind
-        ptime = audio.ptime or 20
+        settled = _meet(_REVERSED[cast("Direction", audio.direction)], wanted)
+        nowhere = self._address(audio).is_unspecified
+        before = self.current if nowhere else None
+        ptime = audio.packet_time(20)
         return NegotiatedMedia(
-            remote_host=audio.connection,
-            remote_port=audio.port,
-            remote_rtcp=_rtcp(audio),
+            remote_host=before.remote_host if before is not None else audio.connection,
+            remote_port=before.remote_port if before is not None else audio.port,
+            remote_rtcp=before.remote_rtcp if before is not None else _rtcp(audio),
             codec=codec.name,
             payload_type=codec.payload_type,
             receive_payload_types=MappingProxyType(dict(receive)),
             dtmf_payload_type=event.payload_type if event is not None else None,
             dtmf_receive_payload_type=own_event.payload_type if own_event is not None else None,
-            ptime=ptime if ptime in PTIMES else 20,
-            send=settled in ("sendrecv", "sendonly") and not nowhere,
-            receive=settled in ("sendrecv", "recvonly"),
-            remote_hold=audio.direction in ("sendonly", "inactive") or nowhere,
+            ptime=max((each for each in PTIMES if each <= ptime), default=PTIMES[0]),
+            send=settled in _SENDING and not nowhere,
+            receive=settled in _RECEIVING,
+            remote_hold=held or nowhere,
         )
 
-    def _describe(
-        self,
-        formats: tuple[PayloadFormat, ...],
-        direction: Direction,
-        sections: int,
-        index: int,
-        offer: SessionDescription | None = None,
-    ) -> bytes:
+    def _address(self, audio: MediaDescription) -> IPv4Address | IPv6Address:
+        """Where the peer receives; 0.0.0.0 and :: are the hold of RFC 2543 (RFC 3264 §8.4).
+
+        Raises:
+            MediaNotAcceptable: RTP cannot be sent there.
+        """
+        try:
+            address = ip_address(audio.connection)
+        except ValueError:
+            raise MediaNotAcceptable("the description has no IP address for its audio", code=488) from None
+        if address.is_multicast or address == IPv4Address("255.255.255.255"):
+            raise MediaNotAcceptable("the description's audio address is no single host's", code=488)
+        try:
+            version = ip_address(self._host).version
+        except ValueError:
+            # A name to be resolved by the peer says nothing of the family.
+            return address
+        if address.version != version:
+            raise MediaNotAcceptable(f"the audio is at an IPv{address.version} address, this side's is not", code=488)
+        return address
+
+    def _describe(self, formats: tuple[PayloadFormat, ...], direction: Direction) -> bytes:
         family = "IP6" if ":" in self._host else "IP4"
-        attributes = [
-            ("rtpmap", f"{each.payload_type} {_spelled(each.name)}/{each.clock_rate}") for each in formats
-        ]
-        attributes += [
-            ("fmtp", f"{each.payload_type} {each.parameters or '0-16'}") for each in formats if each.name == EVENT
-        ]
-        attributes += [("ptime", str(self._ptime)), (direction, "")]
-        media: list[MediaDescription] = []
-        for number in range(sections):
-            if number == index:
-                numbers = [str(each.payload_type) for each in formats]
-                media.append(MediaDescription("audio", self._port, "RTP/AVP", numbers, attributes=attributes))
-            elif offer is not None:
-                refused = offer.media[number]
-                media.append(MediaDescription(refused.kind, 0, refused.protocol, refused.formats))
-            else:
-                media.append(MediaDescription("audio", 0, "RTP/AVP", ["0"]))
-        description = SessionDescription("", self._host, family, [], media)
-        description.origin = self._origin(family)
+        audio = MediaDescription("audio", self._port, "RTP/AVP", [str(each.payload_type) for each in formats])
+        for each in formats:
+            spelled = "telephone-event" if each.name == EVENT else each.name
+            audio.attributes.append(("rtpmap", f"{each.payload_type} {spelled}/{each.clock_rate}"))
+            if each.name == EVENT:
+                audio.attributes.append(("fmtp", f"{each.payload_type} {EVENTS}"))
+        audio.attributes += [("ptime", str(self._ptime)), (direction, "")]
+        description = SessionDescription(
+            origin=self._origin(family),
+            connection=self._host,
+            family=family,
+            media=[audio if section is None else section for section in self._sections],
+        )
         body = bytes(description)
         if self._last_body and body != self._last_body:
             # RFC 3264 §8: the version rises by one when, and only when, the description changes.
             self._version += 1
-            description.origin = self._origin(family)
-            body = bytes(description)
+            body = bytes(replace(description, origin=self._origin(family)))
         self._last_body = body
         return body
 
@@ -268,22 +310,30 @@ class OfferAnswer:
         return f"- {self._session_id} {self._version} IN {family} {self._host}"
 
 
+def _parse(body: bytes) -> SessionDescription:
+    try:
+        return parse_sdp(body)
+    except MalformedSdp as error:
+        raise MediaNotAcceptable(str(error), code=488) from None
+
+
+def _refused(media: MediaDescription) -> MediaDescription:
+    """A section as an answer refuses it, and as later descriptions keep its place (RFC 3264 §6, §8.2)."""
+    return MediaDescription(media.kind, 0, media.protocol, media.formats)
+
+
 def _meet(first: Direction, second: Direction) -> Direction:
     """The directions that both allow."""
-    sends = all(each in ("sendrecv", "sendonly") for each in (first, second))
-    receives = all(each in ("sendrecv", "recvonly") for each in (first, second))
+    sends = first in _SENDING and second in _SENDING
+    receives = first in _RECEIVING and second in _RECEIVING
     if sends:
         return "sendrecv" if receives else "sendonly"
     return "recvonly" if receives else "inactive"
 
 
-def _spelled(name: str) -> str:
-    return "telephone-event" if name == EVENT else name
-
-
 def _rtcp(audio: MediaDescription) -> tuple[str, int] | None:
     """``a=rtcp`` (RFC 3605), else the next port."""
     pieces = (audio.attribute("rtcp") or "").split()
-    if pieces and pieces[0].isascii() and pieces[0].isdigit() and 0 < int(pieces[0]) < 65536:
+    if pieces and pieces[0].isascii() and pieces[0].isdigit() and len(pieces[0]) <= 5 and 0 < int(pieces[0]) < 65536:
         return (pieces[3] if len(pieces) >= 4 else audio.connection), int(pieces[0])
-    return (audio.connection, audio.port + 1) if 0 < audio.port < 65535 else None
+    return (audio.connection, audio.port + 1) if audio.port < 65535 else None

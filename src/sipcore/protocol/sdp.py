@@ -1,21 +1,27 @@
-"""Session descriptions (RFC 8866): parsed tolerantly, printed strictly. Only what audio calls need is understood."""
+"""Session descriptions (RFC 8866): parsed tolerantly, printed strictly. Only what audio calls need is understood.
+
+Left out: everything a telephone call does without, such as bandwidth, time zones, keys and grouping.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-__all__ = ["MalformedSdp", "MediaDescription", "PayloadFormat", "SessionDescription", "parse_sdp"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DIRECTIONS", "MalformedSdp", "MediaDescription", "PayloadFormat", "SessionDescription", "parse_sdp"]
 
 MAX_SDP = 16_384
 """Bytes; a longer description is refused."""
 MAX_MEDIA = 16
 """Media sections; more are refused."""
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+"""What an attribute of that name says of the side that wrote it."""
 
-_STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: ("CN", 8000), 18: ("G729", 8000), 3: ("GSM", 8000)}
-"""Payload types that need no rtpmap (RFC 3551 table 4)."""
-_RTPMAP = re.compile(r"(\d{1,3})\s+([^/\s]+)/(\d{1,6})(?:/(\d+))?")
+_RTPMAP = re.compile(r"([0-9]{1,3})\s+([^/\s]+)/([0-9]{1,6})(?:/([0-9]{1,3}))?")
 
 
 class MalformedSdp(ValueError):
@@ -35,18 +41,32 @@ class PayloadFormat:
     """The value of ``a=fmtp``."""
 
 
+STATIC_FORMATS = (
+    PayloadFormat(0, "PCMU", 8000),
+    PayloadFormat(3, "GSM", 8000),
+    PayloadFormat(8, "PCMA", 8000),
+    PayloadFormat(9, "G722", 8000),
+    PayloadFormat(13, "CN", 8000),
+    PayloadFormat(18, "G729", 8000),
+)
+"""Payload types that need no rtpmap (RFC 3551 table 4)."""
+
+
 @dataclass(slots=True)
 class MediaDescription:
     """An ``m=`` section."""
 
     kind: str
+    """``audio``, ``video`` …, as written."""
     port: int
     protocol: str
+    """``RTP/AVP`` …, as written."""
     formats: list[str]
     connection: str = ""
-    """Address of the ``c=`` line that applies: its own, else the session's."""
+    """Address of the ``c=`` line that applies: its own, else the session's; empty where there is none."""
     family: str = "IP4"
     attributes: list[tuple[str, str]] = field(default_factory=list)
+    """Names in lower case, and values."""
     default_direction: str = "sendrecv"
     """The session's, where the section says nothing."""
 
@@ -55,42 +75,46 @@ class MediaDescription:
         return next((value for known, value in self.attributes if known == name), None)
 
     @property
+    def is_plain_audio(self) -> bool:
+        """Audio over RTP without encryption or feedback profile (RFC 3551), and not switched off."""
+        return self.kind.lower() == "audio" and self.protocol.upper() == "RTP/AVP" and self.port > 0
+
+    @property
     def direction(self) -> str:
         """One of :data:`DIRECTIONS` (RFC 8866 §6.7)."""
         return next((name for name, _ in self.attributes if name in DIRECTIONS), self.default_direction)
 
-    @property
-    def ptime(self) -> int | None:
-        """``a=ptime`` in milliseconds, limited by ``a=maxptime``; None where nothing sensible is said."""
-        values = [_milliseconds(self.attribute(name)) for name in ("ptime", "maxptime")]
-        given = [value for value in values if value is not None]
-        return min(given) if values[0] is not None and given else None
+    def packet_time(self, default: int) -> int:
+        """Milliseconds of audio a packet for this side's peer shall hold: ``a=ptime``, else ``default``, up to
+        ``a=maxptime`` (RFC 8866 §6.4)."""
+        wanted = _milliseconds(self.attribute("ptime")) or default
+        return min(wanted, _milliseconds(self.attribute("maxptime")) or wanted)
 
-    @property
-    def payload_formats(self) -> list[PayloadFormat]:
-        """What the section's payload types mean, in its order; dynamic ones without rtpmap are left out."""
-        named: dict[int, tuple[str, int, int]] = {}
+    def payload_formats(self, implied: Iterable[PayloadFormat] = ()) -> list[PayloadFormat]:
+        """What the section's payload types mean, in its order.
+
+        Args:
+            implied: meanings of payload types that come without rtpmap, beside :data:`STATIC_FORMATS`; others of them are
+                left out.
+        """
+        named = {each.payload_type: each for each in (*STATIC_FORMATS, *implied)}
         parameters: dict[int, str] = {}
         for name, value in self.attributes:
             if name == "rtpmap" and (match := _RTPMAP.match(value)):
-                named[int(match[1])] = (match[2].upper(), int(match[3]), int(match[4] or 1))
+                number = int(match[1])
+                named[number] = PayloadFormat(number, match[2].upper(), int(match[3]), int(match[4] or 1))
             elif name == "fmtp":
-                payload_type, _, rest = value.partition(" ")
-                if payload_type.isascii() and payload_type.isdigit():
-                    parameters[int(payload_type)] = rest.strip()
-        found: list[PayloadFormat] = []
-        for text in self.formats:
-            if not (text.isascii() and text.isdigit()) or int(text) > 127:
-                continue
-            number = int(text)
-            if number in named:
-                name, rate, channels = named[number]
-            elif number in _STATIC:
-                (name, rate), channels = _STATIC[number], 1
-            else:
-                continue
-            found.append(PayloadFormat(number, name, rate, channels, parameters.get(number, "")))
-        return found
+                text, _, rest = value.partition(" ")
+                parameters[_number(text, 127)] = rest.strip()
+        numbers = (_number(text, 127) for text in self.formats)
+        return [replace(named[each], parameters=parameters.get(each, "")) for each in numbers if each in named]
+
+
+def _number(text: str, highest: int) -> int:
+    """A decimal number from 0 to ``highest``; -1 where it is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 5:
+        return -1
+    return int(text) if int(text) <= highest else -1
 
 
 def _milliseconds(text: str | None) -> int | None:
@@ -188,7 +212,7 @@ def _media(value: str) -> MediaDescription:
     pieces = value.split()
     if len(pieces) < 4:
         raise MalformedSdp("an m= line with fewer than four fields")
-    port = pieces[1].partition("/")[0]
-    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    port = _number(pieces[1].partition("/")[0], 65535)
+    if port < 0:
         raise MalformedSdp("an m= line without a port")
-    return MediaDescription(pieces[0].lower(), int(port), pieces[2].upper(), pieces[3:])
+    return MediaDescription(pieces[0], port, pieces[2], pieces[3:])

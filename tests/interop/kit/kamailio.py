@@ -39,7 +39,7 @@ class KamailioOptions:
     """407 to dialog-forming requests of subscribers; REGISTER is always challenged (401)."""
     challenge_in_dialog: bool = False
     """407 to re-INVITE, BYE and REFER as well."""
-    algorithm: Literal["MD5", "MD5-sess", "SHA-256"] = "MD5"
+    algorithm: Literal["", "MD5", "SHA-256"] = "MD5"
     nonce_seconds: int = 300
     max_expires: int = 3600
 
