@@ -60,6 +60,8 @@ class JitterRing(Columns):
     """One behind the last sample placed."""
     play: NDArray[np.int64]
     """The sample to be played next; a multiple of `FRAME`."""
+    floor: NDArray[np.int64]
+    """What is placed before this position is older than what was played; an anchor may set it ahead of ``play``."""
     quiet_until: NDArray[np.int64]
     """Nothing is missing before this position: the far end has not begun to send, or sends an event."""
     depth: NDArray[np.int64]
@@ -78,6 +80,7 @@ class JitterRing(Columns):
         "position": Column(np.int64),
         "end": Column(np.int64),
         "play": Column(np.int64),
+        "floor": Column(np.int64),
         "quiet_until": Column(np.int64),
         "depth": Column(np.int64, (), UNKNOWN_DEPTH),
         "depth_count": Column(np.int64),
@@ -114,18 +117,12 @@ def insert(ring: JitterRing, counters: Counters, packets: Packets, forward: NDAr
     beyond = position + lengths > play + (RING - FRAME)
     anchor = ~started | (forward & ((empty & (position < play + prefetch - FRAME)) | beyond))
     if anchor.any():
-        for row in rows[anchor & beyond & started]:
-            ring.ring[row] = MISSING
-            ring.end[row] = ring.play[row]
-        first = rows[~started]
-        ring.quiet_until[first] = ring.play[first] + prefetch
-        ring.started[first] = True
-        position = np.where(anchor, play + prefetch, position)
-        ring.depth[rows[anchor]] = UNKNOWN_DEPTH
+        position = _anchor(ring, rows, anchor, anchor & beyond & started, position, prefetch)
         beyond &= ~anchor
     newest = forward | anchor
     ring.timestamp[rows[newest]] = packets.timestamp[newest]
     ring.position[rows[newest]] = position[newest]
+    play = np.maximum(play, ring.floor[rows])
     late = position + lengths <= play
     unplaced = late | beyond | (lengths <= 0)
     if unplaced.any():
@@ -137,12 +134,37 @@ def insert(ring: JitterRing, counters: Counters, packets: Packets, forward: NDAr
         if not len(rows):
             return
     ring.end[rows] = np.maximum(ring.end[rows], position + lengths)
-    ring.depth[rows] = np.minimum(ring.depth[rows], position - play)
+    ring.depth[rows] = np.minimum(ring.depth[rows], position - ring.play[rows])
     ring.depth_count[rows] += 1
     _place(ring, packets, position, play)
     settled = rows[ring.depth_count[rows] >= TRIM_PACKETS]
     if len(settled):
         _trim(ring, counters, settled, prefetch)
+
+
+def _anchor(
+    ring: JitterRing,
+    rows: NDArray[np.int64],
+    anchor: NDArray[np.bool_],
+    flush: NDArray[np.bool_],
+    position: NDArray[np.int64],
+    prefetch: int,
+) -> NDArray[np.int64]:
+    """Gives the packets of ``anchor`` the position ``prefetch`` ahead. Returns all positions."""
+    for row in rows[flush]:
+        ring.ring[row] = MISSING
+        ring.end[row] = ring.play[row]
+    moved, play = rows[anchor], ring.play[rows[anchor]]
+    target = play + prefetch
+    first = ~ring.started[moved]
+    played_until = ring.end[moved] + target - position[anchor]
+    ring.floor[moved] = np.where(first, play, np.minimum(played_until, target))
+    ring.quiet_until[moved[first]] = target[first]
+    ring.started[moved] = True
+    ring.depth[moved] = UNKNOWN_DEPTH
+    position = position.copy()
+    position[anchor] = target
+    return position
 
 
 def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play: NDArray[np.int64]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import CallScopeMismatch, NoSession
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
-from service.status import AmdResult, History, Status, StatusType
+from service.status import AmdResult, History, IllegalTransition, Status, StatusType
 from sipcore.broadcast import Lost
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
@@ -293,9 +293,14 @@ class Line:
     def _call_over(self, ongoing: OngoingCall, error: BaseException | None) -> None:
         if ongoing.confirm_transfer is not None:
             ongoing.confirm_transfer()
-        terminal = self.record(self._terminal_status(ongoing, error))
         if self.ongoing is ongoing:
             self.ongoing = None
+        terminal = self._terminal_status(ongoing, error)
+        try:
+            terminal = self.record(terminal)
+        except IllegalTransition:  # a bug: whoever waits for the end of the call must still get an answer
+            logger.exception("internal error on %s", self.name)
+            terminal = self.history.stamp(terminal)
         ongoing.over.set_result(terminal)
         if not ongoing.settled.done():
             # SipStartCall still waits: it is told that its call failed, also where the terminal transition is

@@ -41,7 +41,7 @@ REFUSALS = [
     ("603 Decline", "CallRejected"),
     ("404 Not Found", "CallRejected"),
     ("480 Temporarily Unavailable", "CallRejected"),
-    ("503 Service Unavailable", "CallRejected"),
+    ("500 Server Internal Error", "CallRejected"),
     ("408 Request Timeout", "CallTimeout"),
     ("488 Not Acceptable Here", "MediaNotAcceptable"),
 ]
@@ -153,7 +153,7 @@ async def test_hung_up_while_it_rings(peers: Peers, through_proxy: bool) -> None
     if through_proxy:
         bob = await peers.baresip("bob", line.kamailio, answer="manual")
         calling = asyncio.create_task(line.bot.call(line.callee("bob")))
-        await bob.event("CALL_RINGING")
+        await bob.event("CALL_INCOMING")
     else:
         far_end = await peers.sipp(scenarios.RINGS_UNTIL_CANCELLED)
         calling = asyncio.create_task(line.bot.call(far_end.uri()))

@@ -390,6 +390,18 @@ def test_too_many_transactions_get_a_stateless_503(monkeypatch: pytest.MonkeyPat
     assert rig.sent[-1].what == "200"
 
 
+def test_a_malformed_request_is_refused_without_a_transaction() -> None:
+    """§8.2, §18.2.2: the answer finds its way as any other; an ACK is never answered."""
+    rig = Rig()
+    source = Flow("udp", UDP.local, ("192.0.2.2", 40000), advertised=UDP.advertised)
+    rig.layer.refuse(incoming("OPTIONS"), 505, source, (("Server", "x"),))
+    rig.layer.refuse(incoming("ACK"), 400, source)
+    assert [what for _, what in rig.wire] == ["505"]
+    assert rig.sent[0].message.via.rport == 40000
+    assert rig.sent[0].flow == source
+    assert rig.layer.active_count == 0
+
+
 def test_nothing_is_left_behind() -> None:
     """Every index of the layer is empty when the last transaction ended."""
     rig = Rig()

@@ -479,3 +479,22 @@ async def test_accounts_have_calls_at_once() -> None:
     bench.call.answer_by_far_end()
     assert (await dialling).account == "carol@example.com"
     assert bench.types(ALICE)[-1] == bench.types("carol@example.com")[-1] == "OUTGOING_CALL_CONNECTED"
+
+
+@in_virtual_time
+async def test_a_bug_in_following_a_call_does_not_hold_the_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    await bench.session()
+
+    async def explode(_: FakeCall) -> None:
+        raise KeyError("bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeCall, "connected", explode)
+        status = await bench.dial()
+    assert (status.type, status.exception) == (StatusType.OUTGOING_CALL_FAILED, "KeyError")
+    assert "internal error" in caplog.text
+    assert bench.call.did == ["hangup_now"]
+    await bench.connected()

@@ -388,7 +388,7 @@ async def test_ctrl_c_hangs_up() -> None:
         assert (await asyncio.wait_for(bob.wait_ended(), 5)).cause is EndCause.HANGUP
         output, errors = await asyncio.wait_for(process.communicate(), 5)
         assert process.returncode == 130, (output, errors)
-        assert b"Traceback" not in errors
+        assert b"Traceback" not in errors, errors.decode()
         assert far.contacts("alice") == []
 
 

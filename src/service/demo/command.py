@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 
 from rtp.wav import AudioError
-from service.config import SettingsError
 from service.demo.scenes import Plan, perform
 from service.demo.sounds import shipped_speech, shortened
 from service.demo.stage import Stage
 from service.logs import configure_logging
 from service.loops import SWITCH_INTERVAL, loop_factory
 from service.server import StartError
+from sipcore.net.trace import Trace
 
 __all__ = ["demo"]
 
@@ -42,9 +42,6 @@ def demo(
         typer.Option("--trace-sip", metavar="FILE", help="Write every SIP message of the server to this file."),
     ] = None,
     color: Annotated[bool, typer.Option("--color/--no-color", help="Colours; NO_COLOR turns them off too.")] = True,
-    event_loop: Annotated[
-        str, typer.Option("--event-loop", metavar="auto|uvloop|asyncio", help="auto: uvloop where it is installed.")
-    ] = "auto",
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="debug|info|warning|error", help="Least severity to log.")
     ] = "warning",
@@ -71,12 +68,6 @@ def demo(
     if log_level not in ("debug", "info", "warning", "error"):
         _refuse(f"--log-level: must be debug, info, warning or error, not {log_level!r}")
     try:
-        if event_loop not in ("auto", "uvloop", "asyncio"):
-            _refuse(f"--event-loop: must be auto, uvloop or asyncio, not {event_loop!r}")
-        factory = loop_factory(event_loop)
-    except SettingsError as error:
-        _refuse(str(error))
-    try:
         speech = wav.read_bytes() if wav is not None else shipped_speech()
         speech = shortened(speech, seconds)
     except (AudioError, OSError) as error:
@@ -85,13 +76,18 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _refuse(f"--out: {out}: {error.strerror}")
+    if trace_sip is not None:
+        try:
+            Trace(trace_sip).close()
+        except OSError as error:
+            _refuse(f"--trace-sip: {trace_sip}: {error.strerror}")
     plan = Plan(speech, wav.name if wav is not None else "welcome.wav", out, trace_sip)
     configure_logging(log_level, "text")
     sys.setswitchinterval(SWITCH_INTERVAL)
     stage = Stage(Console(highlight=False, no_color=not color or None, emoji=False, markup=False))
     stage.title("sipcore demo: a server, its voice bot, and the people they call, in one program")
     try:
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
             runner.run(_run(plan, stage))
     except (StartError, OSError) as error:
         stage.problem(str(error))

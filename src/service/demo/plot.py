@@ -129,7 +129,7 @@ def _span(axes: Any, span: Span) -> None:
 
 def _histogram(axes: Any, intervals: Sequence[int]) -> None:
     _style(axes)
-    axes.set_title("time between packets on arrival", loc="left", size=9.5, color=INK, weight="bold", pad=4)
+    axes.set_title("time between audio packets on arrival", loc="left", size=9.5, color=INK, weight="bold", pad=4)
     axes.set_xlabel("milliseconds", size=9, color=INK, labelpad=1)
     axes.set_ylabel("packets", size=9, color=INK)
     counts = np.asarray(intervals, dtype=np.int64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 import soundfile
 
@@ -87,8 +88,11 @@ async def perform(plan: Plan, stage: Stage) -> None:
                     await play.perform()
                 except _Stopped:
                     stage.note("the rest of the demo needs this step, so it ends here")
+                except grpc.aio.AioRpcError as error:
+                    stage.problem(f"gRPC error {error.code().name}: {error.details()}")
                 if far_end.error is not None:
                     stage.problem(f"the far end failed: {far_end.error!r}")
+                play.review()
 
 
 class _Play:
@@ -101,20 +105,23 @@ class _Play:
         self._server = server
         self._caller = caller
         self._account = f"{USER}@{far_end.address}"
+        self._ear: Ear | None = None
+        """Of the first call."""
         self._tracks: list[tuple[int, NDArray[np.int16]]] = []
         """Where in the recording of the first call each sound should begin, and the sound."""
         self._spans: list[Span] = []
+        self._intervals: tuple[int, ...] = ()
+        """Times between packets up to the keys: while one is pressed, no audio is sent (RFC 4733)."""
         self._speech = load_wav(plan.speech)
 
     async def perform(self) -> None:
         """Everything but the review."""
         await self._registration()
-        ear = await self._first_call()
+        await self._first_call()
         await self._refusal()
         await self._transfer()
         await self._inbound()
         await self._end()
-        self._review(ear)
 
     # -- scenes ----------------------------------------------------------------------------------------------
 
@@ -125,15 +132,14 @@ class _Play:
         self._stage.request(f"SipStartSession  {self._account}")
         await self._expect(self._caller.start_session(self._account), Type.READY)
 
-    async def _first_call(self) -> Ear:
+    async def _first_call(self) -> None:
         self._stage.scene("2  Call, speak, mute, press keys, hang up")
-        ear = await self._dial("echo")
+        self._ear = ear = await self._dial("echo")
         await self._play_speech(ear)
         await self._mute(ear)
         await self._press_keys(ear)
         self._stage.request("SipEndCall")
         await self._expect(self._caller.end_call(), Type.OUTGOING_CALL_FINISHED)
-        return ear
 
     async def _refusal(self) -> None:
         self._stage.scene("3  A call that is refused")
@@ -200,7 +206,7 @@ class _Play:
                 while not playing.done():
                     await asyncio.wait({playing}, timeout=LOOK)
                     counted = ear.statistics
-                    text = f"{counted.packets_received} packets, {counted.lost} lost, jitter {counted.jitter_ms:.2f} ms"
+                    text = f"{counted.packets_received} packets, {counted.lost} lost"
                     show(ear.seconds - start, ear.levels, text)
         finally:
             playing.cancel()
@@ -239,7 +245,7 @@ class _Play:
     async def _press_keys(self, ear: Ear) -> None:
         """The gRPC API has no method for keys; the library has, and this process holds the server's agent."""
         self._stage.request(f"keys {DIGITS}  (Call.send_dtmf of the library; the gRPC API has no method for keys)")
-        begin = ear.seconds
+        begin, self._intervals = ear.seconds, ear.statistics.interarrival_ms
         await self._server.agent.calls[0].send_dtmf(DIGITS)
         await asyncio.sleep(SETTLE)
         self._spans.append(Span(begin, ear.seconds, f"keys {DIGITS}"))
@@ -264,17 +270,21 @@ class _Play:
 
     # -- review ----------------------------------------------------------------------------------------------
 
-    def _review(self, ear: Ear) -> None:
+    def review(self) -> None:
+        """What was heard in the first call, if there was one; also where a later step went wrong."""
+        ear = self._ear
+        if ear is None:
+            return
         self._stage.scene("What the far end heard in the first call")
         recording, counted = ear.recording, ear.statistics
         heard = compare(recording, self._speech, rate=RATE)
         similarity = heard.match.similarity
-        latest = max((index for index, count in enumerate(counted.interarrival_ms) if count), default=0)
+        latest = max((index for index, count in enumerate(self._intervals) if count), default=0)
         self._stage.table(
             [
                 ("duration", f"{ear.seconds:.2f} s", f"{counted.packets_received} packets of 20 ms"),
                 ("lost", str(counted.lost), f"packets; {counted.late} late, {counted.duplicates} double"),
-                ("jitter", f"{counted.jitter_ms:.2f} ms", f"RFC 3550; longest time between two packets {latest} ms"),
+                ("jitter", f"{counted.jitter_ms:.2f} ms", f"RFC 3550; at most {latest + 1} ms between two packets"),
                 ("similarity", f"{similarity:.4f}", f"of recording and {self._plan.speech_name}; 1 is the same wave"),
                 ("damaged", f"{heard.damaged:.2f} s", f"of {len(self._speech) / RATE:.2f} s played"),
             ]
@@ -288,9 +298,7 @@ class _Play:
             f" {counted.late} late   ·   jitter {counted.jitter_ms:.2f} ms   ·   similarity {similarity:.4f}"
         )
         tracks = [(heard.match.offset, self._speech), *self._tracks]
-        picture = Picture(
-            _laid_out(tracks, len(recording)), recording, RATE, counted.interarrival_ms, self._spans, summary
-        )
+        picture = Picture(_laid_out(tracks, len(recording)), recording, RATE, self._intervals, self._spans, summary)
         try:
             draw(picture, self._plan.folder / "heard.png")
         except PlottingMissing:

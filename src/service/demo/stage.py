@@ -20,7 +20,7 @@ __all__ = ["Stage"]
 SPARKS = " ▁▂▃▄▅▆▇█"
 QUIETEST, LOUDEST = -50.0, -12.0
 """dB of full scale at the ends of the level meter."""
-METER = 32
+METER = 20
 """Frames that the meter shows."""
 PLAIN_EVERY = 2.0
 """Seconds between two progress lines where there is no terminal."""
@@ -77,14 +77,12 @@ class Stage:
         name = kind(status)
         style = "bold green" if name in GOOD else "bold red" if name.endswith("FAILED") else "bold yellow"
         stamp = status.timestamp.ToDatetime(UTC).timestamp() - self._wall
-        text = Text(name, style)
         details = [status.description] if status.description else []
         if status.sip_response_code and str(status.sip_response_code) not in status.description:
             details.append(f"SIP {status.sip_response_code}")
         if not details and name.endswith(("_INITIATED", "_CONNECTED")) and status.callee_id:
             details.append(status.callee_id)
-        text.append("  ".join(["", *details]), "default")
-        self._line(stamp, self._dot, style, text)
+        self._line(stamp, self._dot, style, Text.assemble((name, style), "  ".join(["", *details])))
 
     def check(self, passed: bool, text: str, *, otherwise: str = "") -> bool:
         """A claim that was tested; ``otherwise`` says what was found instead."""
@@ -125,7 +123,7 @@ class Stage:
     def _bar(self, total: float) -> Iterator[Callable[[float, Sequence[float], str], None]]:
         progress = Progress(
             TextColumn("          {task.fields[meter]}", style="magenta"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=14),
             TextColumn("{task.completed:4.1f} of {task.total:.1f} s", style="cyan"),
             TextColumn("{task.description}", style="dim"),
             console=self._console,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sipcore.errors import InvalidHeader
+from sipcore.protocol.values import MalformedValue
 from sipcore.protocol.wire import Headers, Message, Request, Response
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def make_response(
         for value in request.headers.get_all(name):
             block.add(name, value)
     to = request.headers.get("To") or ""
-    if to_tag and status > 100 and not request.to_tag:
+    if to_tag and status > 100 and not _has_tag(request):
         to = f"{to};tag={to_tag}"
     block.add("To", to)
     for name in ("Call-ID", "CSeq"):
@@ -221,6 +222,13 @@ def make_response(
     if body:
         block.add("Content-Type", content_type)
     return Response(status, reason or reason_phrase(status), block, body)
+
+
+def _has_tag(request: Request) -> bool:
+    try:
+        return bool(request.to_tag)
+    except MalformedValue:  # a request that is refused for it
+        return ";tag=" in (request.headers.get("To") or "").lower()
 
 
 def make_cancel(invite: Request, headers: Sequence[tuple[str, str]] = ()) -> Request:

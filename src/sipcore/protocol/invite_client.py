@@ -104,6 +104,11 @@ class CallerSetup:
         """Nobody answered within the ring time."""
         self._rang_out = True
         self.cancel(now)
+        transaction = self._request.transaction if self._request is not None else None
+        if transaction is None or transaction.last_provisional is None:
+            # The CANCEL has to wait for a provisional response (§9.1), the caller need not: where nobody is there the
+            # INVITE would keep it until timer B. A late answer still gets its ACK and BYE.
+            self._session.end(self._rang_out_end(), now)
 
     # -- UacHandler ------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,9 @@ class Line:
         self.account = account
         self.address = parse_account(account.address)
         self.token = ids.tag()
-        self.digest = DigestClient(Credentials(account.auth_username or self.address.user, account.password), ids)
+        self.digest = DigestClient(
+            Credentials(account.auth_username or self.address.aor.user_unescaped, account.password), ids
+        )
         self.identity = LocalIdentity(
             address=str(NameAddr(self.address.aor, account.display_name)),
             contact=self.contact,

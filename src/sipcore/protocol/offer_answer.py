@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from sipcore.errors import MediaNotAcceptable
 from sipcore.protocol.sdp import MalformedSdp, MediaDescription, PayloadFormat, SessionDescription, parse_sdp
 
 if TYPE_CHECKING:
     from sipcore.protocol.ids import Ids
+    from sipcore.protocol.sdp import Direction
 
 __all__ = ["NegotiatedMedia", "OfferAnswer"]
-
-Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 CODECS: Mapping[str, int] = MappingProxyType({"PCMU": 0, "PCMA": 8})
 """Codecs this side has, with their static payload types (RFC 3551 §6)."""
@@ -181,10 +180,9 @@ class OfferAnswer:
         formats = audio.payload_formats()
         event = next((each for each in formats if each.name == EVENT and each.clock_rate == CLOCK_RATE), None)
         chosen = (codec,) if event is None else (codec, event)
-        offered = cast("Direction", audio.direction)
-        direction = _meet(_REVERSED[offered], self._direction)
+        direction = _meet(_REVERSED[audio.direction], self._direction)
         receive = {codec.payload_type: codec.name}
-        media = self._media(audio, codec, receive, event, event, direction, offered not in _RECEIVING)
+        media = self._media(audio, codec, receive, event, event, direction, audio.direction not in _RECEIVING)
         self._sections = tuple(None if each is audio else _refused(each) for each in description.media)
         self._learn(formats)
         self._settled = _Settled(media, chosen)
@@ -243,7 +241,7 @@ class OfferAnswer:
         wanted: Direction,
         held: bool,
     ) -> NegotiatedMedia:
-        settled = _meet(_REVERSED[cast("Direction", audio.direction)], wanted)
+        settled = _meet(_REVERSED[audio.direction], wanted)
         nowhere = self._address(audio).is_unspecified
         before = self.current if nowhere else None
         ptime = audio.packet_time(20)
@@ -333,7 +331,11 @@ def _meet(first: Direction, second: Direction) -> Direction:
 
 def _rtcp(audio: MediaDescription) -> tuple[str, int] | None:
     """``a=rtcp`` (RFC 3605), else the next port."""
-    pieces = (audio.attribute("rtcp") or "").split()
-    if pieces and pieces[0].isascii() and pieces[0].isdigit() and len(pieces[0]) <= 5 and 0 < int(pieces[0]) < 65536:
-        return (pieces[3] if len(pieces) >= 4 else audio.connection), int(pieces[0])
-    return (audio.connection, audio.port + 1) if audio.port < 65535 else None
+    port, _, where = (audio.attribute("rtcp") or "").partition(" ")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not 0 < number < 65536:
+        return (audio.connection, audio.port + 1) if audio.port < 65535 else None
+    try:
+        return str(ip_address(where.split()[-1])), number
+    except (ValueError, IndexError):
+        return audio.connection, number

@@ -7,10 +7,13 @@ import re
 __all__ = ["redact", "without_password"]
 
 _FOLD = re.compile(r"\r?\n[ \t]+")
-_URI_PASSWORD = re.compile(r"(sips?:[^\s:@<>;]+:)[^\s@<>]+(?=@)", re.IGNORECASE)
+_URI_PASSWORD = re.compile(r"(sips?:[^\s:@<>;]{1,128}:)[^\s@<>]{1,128}(?=@)", re.IGNORECASE)
 _SECRETS = (
     re.compile(r"^((?:proxy-)?authorization[ \t]*:[ \t]*(?:\w+[ \t]+)?).*$", re.IGNORECASE | re.MULTILINE),
-    re.compile(r"^([\w\-]*(?:token|secret|password|api-?key)[\w\-]*[ \t]*:[ \t]*).*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(
+        r"^([\w\-]{0,64}(?:token|secret|password|api-?key)[\w\-]{0,64}[ \t]{0,9}:[ \t]*).*$",
+        re.IGNORECASE | re.MULTILINE,
+    ),
     re.compile(r"^(a=crypto:.*inline:)\S+", re.IGNORECASE | re.MULTILINE),
     _URI_PASSWORD,
 )

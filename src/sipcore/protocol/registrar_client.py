@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sipcore.errors import AuthenticationFailed, RegistrationRejected, RegistrationTimeout, ServerUnreachable, SipError
 from sipcore.events import Registered, RegistrationEvent, RegistrationFailed, Unregistered
@@ -33,6 +33,8 @@ MAX_TOO_BRIEF = 3
 """423 responses obeyed in a row; a registrar that raises its minimum each time is broken."""
 SHORTEST_REFRESH = 1.0
 """Seconds; a registrar that grants less is not refreshed more often than this."""
+STOP_PATIENCE = 1.0
+"""Seconds that :meth:`RegistrarClient.stop` waits for the answer to a REGISTER under way before it sends its own."""
 
 
 class RegistrarState(Enum):
@@ -46,13 +48,15 @@ class RegistrarState(Enum):
     """REGISTER under way, binding still alive."""
     WAITING = "waiting"
     """Failed; the next try is timed."""
+    STOPPING = "stopping"
+    """To be un-registered as soon as the REGISTER under way is answered."""
     UNREGISTERING = "un-registering"
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When to try again after the n-th failure in a row: ``first * 2**(n-1)``, at most ``longest``, give or take a quarter."""
+    """When to try again after failure n in a row: ``first * 2**(n-1)``, at most ``longest``, give or take a quarter."""
 
     first: float = 2.0
     longest: float = 300.0
@@ -86,7 +90,7 @@ class RegistrarClient:
         self._backoff = backoff or Backoff()
         self.state = RegistrarState.IDLE
         self.expires_at: float | None = None
-        """When the binding lapses unless refreshed; None while there is none."""
+        """When the binding lapses unless refreshed, also while refreshes fail; None where there is none."""
         self._call_id = ids.call_id()
         self._from_tag = ids.tag()
         self._cseq = ids.cseq()
@@ -100,35 +104,33 @@ class RegistrarClient:
     # -- wishes ----------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Registers, and keeps registering until stopped."""
-        self._enter(RegistrarState.REGISTERING)
-        self._send(self._wanted, now)
+        """Registers, and keeps registering until stopped. Nothing happens if it was started before."""
+        if self.state is RegistrarState.IDLE:
+            self._enter(RegistrarState.REGISTERING)
+            self._send(self._wanted, now)
 
     def refresh(self, now: float) -> None:
         """Registers now, whatever is timed; its success is told even if the binding was alive."""
         self._announced = False
-        match self.state:
-            case RegistrarState.REGISTERED:
-                self._enter(RegistrarState.REFRESHING)
-            case RegistrarState.WAITING:
-                self._enter(RegistrarState.REGISTERING)
-            case _:
-                return
-        self._deadlines.cancel((self, "next"))
-        self._send(self._wanted, now)
+        if self.state in (RegistrarState.REGISTERED, RegistrarState.WAITING):
+            self._deadlines.cancel((self, "next"))
+            self.on_deadline("next", now)
 
     def stop(self, now: float) -> None:
-        """Removes the binding (expires 0, §10.2.2); :class:`Unregistered` follows, answered or not."""
+        """Removes the binding (expires 0, §10.2.2); :class:`Unregistered` follows, answered or not.
+
+        A REGISTER under way is given a moment to be answered: two at once may arrive in the wrong order (§10.2).
+        """
         match self.state:
-            case RegistrarState.UNREGISTERING | RegistrarState.CLOSED:
+            case RegistrarState.IDLE | RegistrarState.REGISTERED | RegistrarState.WAITING:
+                self._unregister(now)
+            case RegistrarState.REGISTERING | RegistrarState.REFRESHING:
+                self._enter(RegistrarState.STOPPING)
+                self._deadlines.set((self, "next"), now + STOP_PATIENCE)
+            case RegistrarState.STOPPING | RegistrarState.UNREGISTERING | RegistrarState.CLOSED:
                 return
-            case RegistrarState.IDLE | RegistrarState.WAITING:
-                self._close()
-                self._on_event(Unregistered(), now)
             case _:
-                self._deadlines.cancel((self, "next"))
-                self._enter(RegistrarState.UNREGISTERING)
-                self._send(0, now)
+                assert_never(self.state)
 
     def abandon(self, now: float) -> None:
         """Stops without a word to the registrar."""
@@ -136,22 +138,50 @@ class RegistrarClient:
             self._request.cancel(now)
         self._close()
 
+    def on_deadline(self, name: str, now: float) -> None:
+        """It is time to refresh, to try again, or to stop without the answer to a REGISTER under way."""
+        match self.state:
+            case RegistrarState.REGISTERED:
+                self._enter(RegistrarState.REFRESHING)
+                self._send(self._wanted, now)
+            case RegistrarState.WAITING:
+                self._enter(RegistrarState.REGISTERING)
+                self._send(self._wanted, now)
+            case RegistrarState.STOPPING:
+                if self._request is not None:
+                    # A late 401 to it must not be answered with a REGISTER that undoes ours.
+                    self._request.cancel(now)
+                self._enter(RegistrarState.UNREGISTERING)
+                self._send(0, now)
+            case (
+                RegistrarState.IDLE
+                | RegistrarState.REGISTERING
+                | RegistrarState.REFRESHING
+                | RegistrarState.UNREGISTERING
+                | RegistrarState.CLOSED
+            ):
+                return
+            case _:
+                assert_never(self.state)
+
+    def _unregister(self, now: float) -> None:
+        """Sends the un-REGISTER where there may be a binding, and is done where there is none."""
+        self._deadlines.cancel((self, "next"))
+        if self.expires_at is None or self.expires_at <= now:
+            self._finish(now)
+            return
+        self._enter(RegistrarState.UNREGISTERING)
+        self._send(0, now)
+
+    def _finish(self, now: float) -> None:
+        self._close()
+        self._on_event(Unregistered(), now)
+
     def _close(self) -> None:
         self._deadlines.cancel((self, "next"))
         self._request = None
         self.expires_at = None
         self._enter(RegistrarState.CLOSED)
-
-    def on_deadline(self, name: str, now: float) -> None:
-        """It is time to refresh, or to try again."""
-        match self.state:
-            case RegistrarState.REGISTERED:
-                self._enter(RegistrarState.REFRESHING)
-            case RegistrarState.WAITING:
-                self._enter(RegistrarState.REGISTERING)
-            case _:
-                return
-        self._send(self._wanted, now)
 
     # -- REGISTER --------------------------------------------------------------------------------------------------
 
@@ -190,8 +220,11 @@ class RegistrarClient:
             return
         self._request = None
         if self.state is RegistrarState.UNREGISTERING:
-            self._close()
-            self._on_event(Unregistered(), now)
+            self._finish(now)
+        elif self.state is RegistrarState.STOPPING:
+            if response.status < 300:
+                self.expires_at = now + self._granted(response)
+            self._unregister(now)
         elif response.status < 300:
             self._bound(response, now)
         elif response.status == 423 and self._obeys_minimum(response):
@@ -205,8 +238,9 @@ class RegistrarClient:
             return
         self._request = None
         if self.state is RegistrarState.UNREGISTERING:
-            self._close()
-            self._on_event(Unregistered(), now)
+            self._finish(now)
+        elif self.state is RegistrarState.STOPPING:
+            self._unregister(now)
         elif failure.kind == "timeout":
             where = self._line.address.registrar.hostport
             self._failed(RegistrationTimeout(f"No answer from the registrar {where}", code=408), now)
@@ -216,13 +250,15 @@ class RegistrarClient:
     def _bound(self, response: Response, now: float) -> None:
         granted = self._granted(response)
         if granted <= 0:
+            self.expires_at = None
             self._failed(RegistrationRejected("The registrar holds no binding of ours", code=response.status), now)
             return
         self._failures = self._too_brief = 0
         self.expires_at = now + granted
         self._enter(RegistrarState.REGISTERED)
         # Ahead of the expiry, and spread, so that a thousand accounts do not refresh in one burst.
-        wait = max(granted * self._rng.uniform(0.6, 0.85), SHORTEST_REFRESH)
+        # A registrar may not grant more than was asked for (§10.2.4); one that does is not relied on.
+        wait = max(min(granted, self._wanted) * self._rng.uniform(0.6, 0.85), SHORTEST_REFRESH)
         self._deadlines.set((self, "next"), now + wait)
         if not self._announced:
             self._announced = True
@@ -231,8 +267,11 @@ class RegistrarClient:
     def _granted(self, response: Response) -> int:
         """Our Contact's own ``expires``, else the Expires header, else what was asked for (§10.2.4)."""
         token = self._line.token
-        ours = [contact for contact in response.contacts if contact.uri.parameters.get("line") == token]
-        text = ours[0].params.get("expires") if ours else None
+        contacts = response.contacts
+        ours = [contact for contact in contacts if contact.uri.parameters.get("line") == token]
+        # A single binding is ours even if the registrar, or a gateway, has rewritten its URI.
+        found = ours or (contacts if len(contacts) == 1 else ())
+        text = found[0].params.get("expires") if found else None
         if text is not None and text.isascii() and text.isdigit():
             return int(text[:9])
         if response.expires is not None:
@@ -267,7 +306,6 @@ class RegistrarClient:
     def _failed(self, error: SipError, now: float, *, retry_after: float | None = None) -> None:
         self._failures += 1
         self._announced = False
-        self.expires_at = None
         wait = self._backoff.delay(self._failures, self._rng)
         if isinstance(error, AuthenticationFailed) or error.code == 403:
             wait = max(wait, self._backoff.refused_credentials)

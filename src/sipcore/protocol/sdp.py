@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DIRECTIONS", "MalformedSdp", "MediaDescription", "PayloadFormat", "SessionDescription", "parse_sdp"]
+__all__ = ["Direction", "MalformedSdp", "MediaDescription", "PayloadFormat", "SessionDescription", "parse_sdp"]
+
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+"""What the side that writes it wants to do (RFC 8866 §6.7)."""
 
 MAX_SDP = 16_384
 """Bytes; a longer description is refused."""
 MAX_MEDIA = 16
 """Media sections; more are refused."""
-DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
-"""What an attribute of that name says of the side that wrote it."""
+DIRECTIONS: tuple[Direction, ...] = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 _RTPMAP = re.compile(r"([0-9]{1,3})\s+([^/\s]+)/([0-9]{1,6})(?:/([0-9]{1,3}))?")
 
@@ -67,7 +69,7 @@ class MediaDescription:
     family: str = "IP4"
     attributes: list[tuple[str, str]] = field(default_factory=list)
     """Names in lower case, and values."""
-    default_direction: str = "sendrecv"
+    default_direction: Direction = "sendrecv"
     """The session's, where the section says nothing."""
 
     def attribute(self, name: str) -> str | None:
@@ -80,9 +82,9 @@ class MediaDescription:
         return self.kind.lower() == "audio" and self.protocol.upper() == "RTP/AVP" and self.port > 0
 
     @property
-    def direction(self) -> str:
-        """One of :data:`DIRECTIONS` (RFC 8866 §6.7)."""
-        return next((name for name, _ in self.attributes if name in DIRECTIONS), self.default_direction)
+    def direction(self) -> Direction:
+        """The section's direction attribute, else the session's."""
+        return _direction(self.attributes, self.default_direction)
 
     def packet_time(self, default: int) -> int:
         """Milliseconds of audio a packet for this side's peer shall hold: ``a=ptime``, else ``default``, up to
@@ -94,8 +96,8 @@ class MediaDescription:
         """What the section's payload types mean, in its order.
 
         Args:
-            implied: meanings of payload types that come without rtpmap, beside :data:`STATIC_FORMATS`; others of them are
-                left out.
+            implied: meanings of payload types that come without rtpmap, beside :data:`STATIC_FORMATS`; what neither
+                names is left out.
         """
         named = {each.payload_type: each for each in (*STATIC_FORMATS, *implied)}
         parameters: dict[int, str] = {}
@@ -108,6 +110,11 @@ class MediaDescription:
                 parameters[_number(text, 127)] = rest.strip()
         numbers = (_number(text, 127) for text in self.formats)
         return [replace(named[each], parameters=parameters.get(each, "")) for each in numbers if each in named]
+
+
+def _direction(attributes: list[tuple[str, str]], default: Direction) -> Direction:
+    names = {name for name, _ in attributes}
+    return next((direction for direction in DIRECTIONS if direction in names), default)
 
 
 def _number(text: str, highest: int) -> int:
@@ -192,7 +199,7 @@ def parse_sdp(body: bytes) -> SessionDescription:
                 pass
     if not versioned:
         raise MalformedSdp("the body is no SDP")
-    direction = next((name for name, _ in session.attributes if name in DIRECTIONS), "sendrecv")
+    direction = _direction(session.attributes, "sendrecv")
     for media in session.media:
         media.default_direction = direction
         if not media.connection:

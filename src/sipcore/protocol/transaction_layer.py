@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 MAX_SERVER_TRANSACTIONS = 100_000
 """Beyond it new requests get a stateless 503. 500 calls a second over UDP leave 32,000 behind for 32 s."""
 
-_DEFAULT_PORT = 5060
+_DEFAULT_PORT, _DEFAULT_TLS_PORT = 5060, 5061
+_COOKIES = (MAGIC_COOKIE, MAGIC_COOKIE.lower(), MAGIC_COOKIE.upper())
+"""RFC 4475 §3.1.1.1: tokens ignore case, so it may come in another one."""
 
 ClientKey = tuple[str, str]
 """Branch and method (RFC 3261 §17.1.3)."""
@@ -110,6 +112,15 @@ class TransactionLayer:
         """
         transaction.respond(response, now)
 
+    def refuse(self, request: Request, status: int, flow: Flow, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Answers a request that :func:`~sipcore.protocol.wire.parse_message` found malformed, without a transaction."""
+        if request.method != "ACK":
+            self._refuse(request, status, _stamp(request, flow), headers)
+
+    def _refuse(self, request: Request, status: int, reply_flow: Flow, headers: Sequence[tuple[str, str]]) -> None:
+        refusal = make_response(request, status, to_tag=self._ids.tag(), headers=headers)
+        self.transmit(reply_flow, serialize(refusal))
+
     def abandon(self, transaction: Transaction) -> None:
         """Nobody is told any more of ``transaction``, which goes on to absorb retransmissions until it ends."""
         transaction.abandoned = True
@@ -148,9 +159,7 @@ class TransactionLayer:
         elif transaction is not None:
             transaction.on_request(now)
         elif len(self._servers) >= MAX_SERVER_TRANSACTIONS:
-            retry = (("Retry-After", "5"),)
-            refusal = make_response(request, 503, to_tag=self._ids.tag(), headers=retry)
-            self.transmit(reply_flow, serialize(refusal))
+            self._refuse(request, 503, reply_flow, (("Retry-After", "5"),))
         else:
             self._serve(key, ServerTransaction(self, request, flow, reply_flow, now), now)
 
@@ -280,11 +289,14 @@ def _same_host(one: str, other: str) -> bool:
 
 
 def _same_sent_by(via: Via, ours: Via) -> bool:
-    return (via.port or _DEFAULT_PORT) == ours.port and _same_host(via.host, ours.host)
+    default = _DEFAULT_TLS_PORT if via.transport == "TLS" else _DEFAULT_PORT
+    return (via.port or default) == ours.port and _same_host(via.host, ours.host)
 
 
 def _has_cookie(request: Request) -> bool:
-    return request.via.branch[: len(MAGIC_COOKIE)].lower() == MAGIC_COOKIE.lower()
+    """Whether the branch is unique; a bare cookie (RFC 4475 §3.1.2.17) is not."""
+    branch = request.via.branch
+    return len(branch) > len(MAGIC_COOKIE) and branch.startswith(_COOKIES)
 
 
 def _server_key(request: Request) -> ServerKey:

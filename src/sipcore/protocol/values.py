@@ -27,16 +27,18 @@ _PARAM_VALUE = re.compile(r"[A-Za-z0-9\-.!%*_+`'~\[\]/:&$]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_.])?\Z")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*\Z")
-_USER = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/#\[\]^|{}`\"\x80-\uffff ]|%[0-9A-Fa-f]{2})*\Z")
+_USER = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/#\[\]^|{}`\"\x80-\U0010ffff ]|%[0-9A-Fa-f]{2})*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SIMPLE_URI = re.compile(
     r"(sips?):(?:((?:[A-Za-z0-9\-_.!~*'()&=+$,]|%[0-9A-Fa-f]{2})+)@)?"
     r"([A-Za-z0-9](?:[A-Za-z0-9_.\-]*[A-Za-z0-9])?)(?::([0-9]{1,5}))?(;[^?@<>\x00-\x20\x7f]*)?\Z"
 )
 """What nearly all URIs look like; the others take the long way."""
-_SIMPLE_NAME_ADDR = re.compile(r"""(?:"([^"\\]*)"|([^"<>;,:]*))[ \t]*<([^<>]+)>[ \t]*(;.*)?\Z""")
+_SIMPLE_NAME_ADDR = re.compile(r"""(?:"([^"\\]*)"[ \t]*|([^"<>;,:]*))<([^<>]+)>[ \t]*(;.*)?\Z""")
 _CACHE_SIZE = 4096
 """URIs and name-addrs remembered: those of a call come again in each of its messages."""
+_CACHED_LENGTH = 256
+"""Longer ones are parsed each time, so that nobody can fill the memory with them."""
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -176,7 +178,7 @@ class Uri:
         Raises:
             MalformedValue: it is none.
         """
-        return _parse_uri(text)
+        return _parse_uri(text) if len(text) <= _CACHED_LENGTH else cls._parse(text)
 
     @classmethod
     def _parse(cls, text: str) -> Uri:
@@ -297,9 +299,17 @@ def _host_port(text: str) -> tuple[str, int | None]:
             raise MalformedValue("the host is malformed")
     if not port_text:
         return host.lower(), None
-    if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text) < 65536:
+    port = _port(port_text)
+    if not port:
         raise MalformedValue("the port is not a number from 1 to 65535")
-    return host.lower(), int(port_text)
+    return host.lower(), port
+
+
+def _port(text: str) -> int | None:
+    """0-65535; leading zeros are fine, as in RFC 4475 §3.1.1.1."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) > 65535:
+        return None
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +329,7 @@ class NameAddr:
         Raises:
             MalformedValue: it is none.
         """
-        return _parse_name_addr(text)
+        return _parse_name_addr(text) if len(text) <= _CACHED_LENGTH else cls._parse(text)
 
     @classmethod
     def _parse(cls, text: str) -> NameAddr:
@@ -434,8 +444,7 @@ class Via:
     @property
     def rport(self) -> int | None:
         """The value of ``rport`` (RFC 3581); None where there is none or it is empty."""
-        value = self.params.get("rport")
-        return int(value) if value and value.isascii() and value.isdigit() and int(value) < 65536 else None
+        return _port(self.params.get("rport") or "")
 
     @property
     def sent_by(self) -> str:

@@ -65,7 +65,7 @@ _CANONICAL = {name.lower(): name for name in COMPACT_FORMS.values()} | {
     )
 }
 _COMPACT = {short: long.lower() for short, long in COMPACT_FORMS.items()}
-_NAMES = {name: (name.lower(), name) for name in _CANONICAL.values()} | {
+_NAMES = {spelling: (name.lower(), name) for name in _CANONICAL.values() for spelling in (name, name.lower())} | {
     short: (long.lower(), long) for short, long in COMPACT_FORMS.items()
 }
 """Names in their usual spelling to key and canonical name; others take the long way."""
@@ -101,6 +101,9 @@ class Headers:
     @staticmethod
     def key(name: str) -> str:
         """The long name in lower case."""
+        known = _NAMES.get(name)
+        if known is not None:
+            return known[0]
         lower = name.lower()
         return _COMPACT.get(lower, lower)
 
@@ -146,7 +149,8 @@ class Headers:
         """Appends a line."""
         key = self.key(name)
         self._items.append((key, _CANONICAL.get(key, name), value))
-        self._cache.pop(key, None)
+        if key in self._cache:
+            del self._cache[key]
 
     def prepend(self, name: str, value: str) -> None:
         """Puts a line before all others."""
@@ -345,7 +349,7 @@ class Message:
     def _mandatory(self, name: str) -> str:
         value = self.headers.get(name)
         if value is None:
-            raise MalformedValue(f"{name} is missing")
+            raise MalformedValue(f"{_CANONICAL.get(name, name)} is missing")
         return value
 
     def _name_addr(self, key: str) -> NameAddr:
@@ -490,10 +494,9 @@ def _answerable(request: Request, single: dict[str, str]) -> bool:
     """Whether a response can copy what it must (§8.2.6.2) and find its way."""
     try:
         request.via  # noqa: B018 - parsing is the check
-        request.to  # noqa: B018 - a tag may have to be added
     except MalformedValue:
         return False
-    return all(name in single for name in ("from", "call-id", "cseq"))
+    return all(name in single for name in ("from", "to", "call-id", "cseq"))
 
 
 def _body(message: Request | Response, length_text: str | None, rest: bytes) -> bytes:

@@ -93,6 +93,7 @@ def receive(
     check: Sequence[str] = (),
     save: Mapping[str, str] | None = None,
     optional: bool = False,
+    dialog: bool = False,
     timeout: int = 0,
     actions: Sequence[str] = (),
 ) -> str:
@@ -103,6 +104,7 @@ def receive(
         check: regular expressions (POSIX, one line each) that the message must match.
         save: variable → header whose value it gets.
         optional: it may also not come.
+        dialog: it establishes the dialog: its Contact and Record-Route lead later requests.
         timeout: milliseconds after which the script fails; 0: only the run's own limit.
         actions: more of SIPp's actions.
     """
@@ -112,7 +114,7 @@ def receive(
         attributes += ' optional="true"'
     if timeout:
         attributes += f' timeout="{timeout}"'
-    if what == "INVITE" or what == "200":
+    if dialog:
         attributes += ' rrs="true"'
     wanted = [_ereg(expression, 'search_in="msg"', "checked") for expression in check]
     wanted += [_ereg(".*", f'search_in="hdr" header="{header}"', name) for name, header in (save or {}).items()]
@@ -122,7 +124,7 @@ def receive(
 
 def receive_invite(*, check: Sequence[str] = ()) -> str:
     """Wait for the first INVITE; remember what :func:`answer_invite` and :func:`request` need."""
-    return receive("INVITE", check=check, save=_INVITE_VARIABLES)
+    return receive("INVITE", check=check, save=_INVITE_VARIABLES, dialog=True)
 
 
 # -- send ------------------------------------------------------------------------------------------------
