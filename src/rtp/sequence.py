@@ -85,6 +85,7 @@ def follow(
     Returns:
         The packets that are no duplicates nor an old source's, and bool (n,): has the highest number so far.
     """
+    counters.packets_received[packets.rows] += 1
     changed = reception.ssrc[packets.rows] != packets.ssrc
     if changed.any():
         keep = np.ones(len(packets), np.bool_)
@@ -102,7 +103,6 @@ def follow(
         step[wild] = 1
     extended = highest + step
     remainder = extended % SEEN
-    counters.packets_received[rows] += 1
     duplicate = reception.seen[rows, remainder] == extended
     if duplicate.any():
         counters.duplicates[rows[duplicate]] += 1

@@ -140,7 +140,7 @@ async def test_each_codec(peers: Peers, tmp_path: Path, codecs: str) -> None:
     line = await open_line(peers)
     bob = await peers.baresip("bob", line.kamailio, codecs=codecs)
     assert kind(await line.bot.call("bob")) == "OUTGOING_CALL_CONNECTED"
-    await line.bot.play(wav_bytes(speech, tmp_path))
+    assert kind(await line.bot.play(wav_bytes(speech, tmp_path))) == "MICROPHONE_WAV_FILES_PLAYED"
     await line.bot.end_call()
     await bob.event("CALL_CLOSED")
     assert codecs.partition("/")[0] in bob.program.log()

@@ -80,9 +80,11 @@ class Dialog:
             transport=transport,
         )
 
-    def confirm(self, response: Response) -> None:
-        """A 2xx confirms an early dialog; its route set and target are taken anew (§13.2.2.4)."""
+    def confirm(self, request: Request, response: Response) -> None:
+        """A 2xx to our INVITE confirms an early dialog; its route set and target are taken anew (§13.2.2.4)."""
         self.confirmed = True
+        self.local_cseq = max(self.local_cseq, request.cseq.number)
+        self.remote = response.headers.get("To") or self.remote
         self.route_set = tuple(reversed(response.record_routes))
         self.refresh_target(response)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from sipcore.errors import CallCancelled, CallTimeout, MediaNotAcceptable
+from sipcore.errors import CallCancelled, CallTimeout, MediaNotAcceptable, ServerUnreachable
 from sipcore.events import EndCause, Party
-from sipcore.protocol.builder import make_request
+from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.session_context import ALLOW, SDP, ended_by_failure, ended_by_response
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.offer_answer import NegotiatedMedia
+    from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.uac import UacFailure, UacRequest
     from sipcore.protocol.values import Uri
     from sipcore.protocol.wire import Request, Response
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CallerSetup"]
 
 MAX_FORKS = 16
-"""Answers of more branches than this are ignored; no proxy forks a voice bot's call further."""
+"""Branches beyond this are ignored, ringing or answering; no proxy forks a voice bot's call further."""
 
 
 class CallerSetup:
@@ -39,8 +40,15 @@ class CallerSetup:
         self._ring_timeout = 0.0
         self._rang_out = False
         self._cancelled = False
-        self._acks: dict[str, tuple[Flow, bytes] | None] = {}
-        """Sent ACKs by the far end's tag; None while a flow for it is being found."""
+        self._early: dict[str, Dialog] = {}
+        """Early dialogs by the far end's tag (§13.2.2.1)."""
+        self._early_answers: dict[str, bytes] = {}
+        """The newest SDP of each of them."""
+        self._acks: dict[str, Acknowledgement] = {}
+        """By the far end's tag: one for each branch that answered."""
+        self._answered_by = ""
+        """The tag of the branch that answered first."""
+        self._gives_up_ack = False
 
     def start(
         self,
@@ -95,29 +103,44 @@ class CallerSetup:
         return session.offer_answer.create_offer()
 
     def cancel(self, now: float) -> None:
-        """Gives up before the answer (§9.1); the session ends when the INVITE does."""
+        """Gives up before the answer (§9.1); the session ends when the INVITE does, at once where none is out."""
         self._cancelled = True
-        if self._request is not None:
-            self._request.cancel(now)
+        if self._request is None:
+            return
+        self._request.cancel(now)
+        if self._request.transaction is None:
+            self._session.end(self._given_up(), now)
 
     def ring_out(self, now: float) -> None:
-        """Nobody answered within the ring time."""
+        """Nobody answered within the ring time. One who has given up already waits for the 487, not for an answer."""
+        if self._cancelled:
+            return
         self._rang_out = True
         self.cancel(now)
         transaction = self._request.transaction if self._request is not None else None
         if transaction is None or transaction.last_provisional is None:
             # The CANCEL has to wait for a provisional response (§9.1), the caller need not: where nobody is there the
             # INVITE would keep it until timer B. A late answer still gets its ACK and BYE.
-            self._session.end(self._rang_out_end(), now)
+            self._session.end(self._given_up(), now)
 
     # -- UacHandler ------------------------------------------------------------------------------------------------
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """100 says nothing; 101-199 may open an early dialog (§13.2.2.1)."""
         session = self._session
-        if response.status == 100 or self._cancelled or not session.setting_up:
+        if response.status == 100 or not session.setting_up:
             return
-        session.emit(SessionProvisional(response.status, response.reason, self._early_media(response)))
+        self._open_early_dialog(request, response)
+        if not self._cancelled:
+            session.emit(SessionProvisional(response.status, response.reason, self._early_media(response)))
+
+    def _open_early_dialog(self, request: UacRequest, response: Response) -> None:
+        tag, invite, flow = response.to_tag, request.request, request.flow
+        if not tag or invite is None or flow is None or tag in self._early or len(self._early) >= MAX_FORKS:
+            return
+        dialog = Dialog.from_response(invite, response, flow.transport)
+        self._early[tag] = dialog
+        self._session.context.add_dialog(dialog.id, self._session)
 
     def _early_media(self, response: Response) -> NegotiatedMedia | None:
         """An answer in an unreliable 18x is a preview of the one in the 2xx (RFC 6337 §3.1.1): tried on a copy."""
@@ -125,9 +148,54 @@ class CallerSetup:
         if offer_answer is None or response.content_type != SDP or not response.body:
             return None
         try:
-            return copy.copy(offer_answer).accept_answer(response.body)
+            media = copy.copy(offer_answer).accept_answer(response.body)
         except MediaNotAcceptable:
             return None
+        if response.to_tag in self._early:
+            self._early_answers[response.to_tag] = response.body
+        return media
+
+    # -- requests in early dialogs ---------------------------------------------------------------------------------
+
+    def early_dialog(self, request: Request) -> Dialog | None:
+        """The early dialog of a request from the far end."""
+        return self._early.get(request.from_tag)
+
+    def on_early_request(self, dialog: Dialog, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """A request of a callee that has not answered yet (§12.2.2). Our offer is open, so it may not make one."""
+        session = self._session
+        match request.method:
+            case "UPDATE" if not request.body:
+                dialog.refresh_target(request)
+                session.respond(transaction, 200, now, contact=True)
+            case "UPDATE" | "INVITE":
+                session.respond(transaction, 491, now)
+            case "OPTIONS":
+                session.respond(transaction, 200, now, headers=(("Accept", SDP),))
+            case "BYE":
+                # §15 forbids it to a callee; one that does so all the same will not answer in this dialog.
+                session.respond(transaction, 200, now)
+                self._forget_early(request.from_tag)
+            case "REFER":
+                session.respond(transaction, 603, now)
+            case "NOTIFY":
+                session.respond(transaction, 481, now)
+            case _:
+                session.respond(transaction, 405, now)
+
+    def _forget_early(self, tag: str) -> Dialog | None:
+        self._early_answers.pop(tag, None)
+        dialog = self._early.pop(tag, None)
+        if dialog is not None:
+            self._session.context.remove_dialog(dialog.id)
+        return dialog
+
+    def forget_early_dialogs(self) -> None:
+        """One branch has answered, or none will: requests in the other dialogs get 481."""
+        for tag in tuple(self._early):
+            self._forget_early(tag)
+
+    # -- the final response ----------------------------------------------------------------------------------------
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
         """2xx, each copy and each fork of it, or one failure (§13.2.2.2-4)."""
@@ -135,19 +203,15 @@ class CallerSetup:
             self._accepted(request, response, now)
             return
         session = self._session
-        if self._rang_out and response.status == 487:
-            session.end(self._rang_out_end(), now)
+        if self._cancelled and response.status in (401, 407, 408, 487):
+            # 487 is what a CANCEL asks for; the others only say that the INVITE got no further before it.
+            session.end(self._given_up(), now)
         else:
-            session.end(ended_by_response(response, session.peer, cancelled=self._cancelled), now)
+            session.end(ended_by_response(response, session.peer), now)
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """Timer B, a transport error, or no flow."""
-        if self._rang_out:
-            self._session.end(self._rang_out_end(), now)
-        elif self._cancelled:
-            self._session.end(self._cancelled_end(), now)
-        else:
-            self._session.end(ended_by_failure(failure), now)
+        self._session.end(self._given_up() if self._cancelled else ended_by_failure(failure), now)
 
     # -- 2xx -------------------------------------------------------------------------------------------------------
 
@@ -155,24 +219,29 @@ class CallerSetup:
         invite, flow, tag = request.request, request.flow, response.to_tag
         if invite is None or flow is None:
             return
-        if tag in self._acks:
-            self._acknowledge_again(tag)
+        known = self._acks.get(tag)
+        if known is not None:
+            known.send()
             return
         if len(self._acks) >= MAX_FORKS:
             return
         session = self._session
-        dialog = Dialog.from_response(invite, response, flow.transport)
-        self._acknowledge(dialog, invite)
+        answer = response.body or self._early_answers.get(tag, b"")
+        dialog = self._confirmed(invite, response, flow)
+        ack = Acknowledgement(session, dialog, invite, lambda detail, at: self._on_no_way_to_ack(tag, at))
+        self._acks[tag] = ack
+        ack.send()
         if not session.setting_up:
             # Another fork answered too, or the 200 overtook our CANCEL: §13.2.2.4 and §15 have it hung up with a BYE.
             session.send_bye_on(dialog, now)
             return
-        if self._rang_out or self._cancelled:
+        self._answered_by = tag
+        if self._cancelled:
             session.send_bye_on(dialog, now)
-            session.end(self._rang_out_end() if self._rang_out else self._cancelled_end(), now)
+            session.end(self._given_up(), now)
             return
         try:
-            media = self._answered(response)
+            media = self._answered(answer)
         except MediaNotAcceptable as error:
             session.send_bye_on(dialog, now)
             sentence = f"{response.status} {response.reason} from {session.peer}, but no usable media: {error}"
@@ -185,54 +254,42 @@ class CallerSetup:
             return
         session.establish(dialog, media, response, now)
 
-    def _answered(self, response: Response) -> NegotiatedMedia:
+    def _confirmed(self, invite: Request, response: Response, flow: Flow) -> Dialog:
+        """The dialog of a 2xx: its early dialog confirmed, or a new one."""
+        dialog = self._forget_early(response.to_tag)
+        if dialog is None:
+            return Dialog.from_response(invite, response, flow.transport)
+        dialog.confirm(invite, response)
+        return dialog
+
+    def _answered(self, answer: bytes) -> NegotiatedMedia:
+        """Takes the answer of the 2xx; one that has none repeats what its 18x said (§13.2.1: the first SDP counts)."""
         offer_answer = self._session.offer_answer
-        if offer_answer is None or not response.body:
+        if offer_answer is None or not answer:
             raise MediaNotAcceptable("the answer has no SDP", code=488)
-        return offer_answer.accept_answer(response.body)
+        return offer_answer.accept_answer(answer)
 
-    def _acknowledge(self, dialog: Dialog, invite: Request) -> None:
-        """ACK to a 2xx: a request of its own, to the Contact through the route set (§13.2.2.4)."""
-        uri, routes = dialog.request_line_and_routes()
-        credentials = tuple(
-            (name, value) for name in ("Authorization", "Proxy-Authorization") for value in invite.headers.get_all(name)
-        )
-        ack = make_request(
-            "ACK",
-            uri,
-            from_=dialog.local,
-            to=dialog.remote,
-            call_id=dialog.id.call_id,
-            cseq=invite.cseq.number,
-            routes=routes,
-            headers=credentials,
-            user_agent=self._session.context.user_agent,
-        )
-        self._acks[dialog.id.remote_tag] = None
-        layer = self._session.context.layer
-
-        def send(ready: Flow, at: float) -> None:
-            self._acks[dialog.id.remote_tag] = (ready, layer.send_stateless(ack, ready))
-
-        def give_up(detail: str, at: float) -> None:
-            # The far end sends its 2xx again; the next copy tries anew.
-            self._acks.pop(dialog.id.remote_tag, None)
-
+    def _on_no_way_to_ack(self, tag: str, now: float) -> None:
+        """Nothing leads to the far end's Contact. It sends its 2xx for 64 T1, and each copy tries anew."""
         session = self._session
-        session.context.want_flow(dialog.next_hop, session.preferred_flow(dialog), send, give_up)
+        if tag == self._answered_by and not self._gives_up_ack:
+            self._gives_up_ack = True
+            session.set_deadline("ack", now + session.context.timers.timeout)
 
-    def _acknowledge_again(self, tag: str) -> None:
-        """A retransmitted 2xx gets the same ACK once more (§13.2.2.4)."""
-        sent = self._acks[tag]
-        if sent is not None:
-            self._session.context.layer.transmit(*sent)
+    def on_ack_deadline(self, now: float) -> None:
+        """The far end has had its time: without an ACK it has given the call up (§13.3.1.4)."""
+        ack = self._acks.get(self._answered_by)
+        if ack is not None and not ack.sent:
+            sentence = f"{self._session.peer} answered, but its Contact cannot be reached"
+            error = ServerUnreachable(sentence, code=503)
+            self._session.break_off(SessionEnded(EndCause.UNREACHABLE, Party.NETWORK, 503, sentence, error), now)
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
-    def _rang_out_end(self) -> SessionEnded:
-        sentence = f"No answer from {self._session.peer} within {self._ring_timeout:g} s"
-        return SessionEnded(EndCause.TIMEOUT, Party.LOCAL, 408, sentence, CallTimeout(sentence, code=408))
-
-    def _cancelled_end(self) -> SessionEnded:
+    def _given_up(self) -> SessionEnded:
+        """This side's own patience, or wish, has ended the call."""
+        if self._rang_out:
+            sentence = f"No answer from {self._session.peer} within {self._ring_timeout:g} s"
+            return SessionEnded(EndCause.TIMEOUT, Party.LOCAL, 408, sentence, CallTimeout(sentence, code=408))
         error = CallCancelled("Cancelled before the answer", code=487)
         return SessionEnded(EndCause.CANCELLED, Party.LOCAL, 487, str(error), error)

@@ -22,6 +22,8 @@ __all__ = ["CalleeSetup"]
 
 PROGRESS_INTERVAL = 60.0
 """A ringing call repeats its 180 this often, so that no proxy's timer C cancels it (§13.3.1.1)."""
+LONGEST_RINGING = 300.0
+"""Seconds after which a call that nobody takes gets 480: its caller may be gone, and its CANCEL lost with it."""
 
 
 class CalleeSetup:
@@ -41,8 +43,10 @@ class CalleeSetup:
         return self.transaction.request
 
     def ring(self, media_port: int, now: float) -> bool:
-        """Agrees on media and sends 180; False where there is nothing to agree on (the INVITE got 488)."""
+        """Agrees on media and sends 180; False where the call is over (nothing to agree on: the INVITE got 488)."""
         session = self._session
+        if self._final_sent:
+            return False
         offer_answer = OfferAnswer(
             codecs=session.context.codecs,
             host=self.transaction.flow.advertised[0],
@@ -57,6 +61,8 @@ class CalleeSetup:
                 self.reject(488, "", now, error=error)
                 return False
         self._ringing(now)
+        expires = self.request.expires
+        session.set_deadline("expiry", now + min(LONGEST_RINGING if expires is None else expires, LONGEST_RINGING))
         return True
 
     def _ringing(self, now: float) -> None:
@@ -68,6 +74,14 @@ class CalleeSetup:
         if not self._final_sent:
             self._ringing(now)
 
+    def on_expiry(self, now: float) -> None:
+        """The caller's Expires has passed (§13.3.1), or nobody has taken the call for minutes."""
+        expires = self.request.expires
+        if expires is not None and expires <= LONGEST_RINGING:
+            self.cancelled(now, f"Expires of {expires} s")
+        else:
+            self.reject(480, "", now)
+
     def answer(self, now: float) -> None:
         """Sends 200. An INVITE without an offer gets ours, and its ACK carries the answer (§13.2.1)."""
         session = self._session
@@ -76,6 +90,7 @@ class CalleeSetup:
             return
         self._final_sent = True
         session.cancel_deadline("progress")
+        session.cancel_deadline("expiry")
         offered = self._media is None
         body = offer_answer.create_offer() if offered else self._answer_body
         response = make_response(
@@ -94,18 +109,33 @@ class CalleeSetup:
     def reject(
         self, code: int, reason: str, now: float, *, error: CallRejected | MediaNotAcceptable | None = None
     ) -> None:
-        """Refuses with a final response of 300-699."""
+        """Refuses with a final response of 300-699.
+
+        Raises:
+            ValueError: another code, or CR, LF or NUL in ``reason``; nothing was sent.
+        """
+        if not 300 <= code <= 699 or any(character in reason for character in "\r\n\0"):
+            raise ValueError(f"{code} {reason!r} refuses no call: a code of 300-699 and one line does")
         if self._final_sent:
             return
         self._final_sent = True
         phrase = reason or reason_phrase(code)
         sentence = f"Refused with {code} {phrase}" + (f": {error}" if error is not None else "")
-        headers = (("Warning", f'304 {self.transaction.flow.advertised[0]} "{error}"'),) if error is not None else ()
+        headers = (("Warning", self._warning(str(error))),) if error is not None else ()
         self._respond(code, now, reason=reason, headers=headers)
         cause = EndCause.MEDIA if error is not None else EndCause.REJECTED
         self._session.end(
             SessionEnded(cause, Party.LOCAL, code, sentence, error or CallRejected(sentence, code=code)), now
         )
+
+    def _warning(self, sentence: str) -> str:
+        """§20.43; 399 is for people. What the far end wrote may stand in the sentence."""
+        host = self.transaction.flow.advertised[0]
+        agent = f"[{host}]" if ":" in host else host
+        plain = "".join(
+            character if " " <= character <= "~" and character not in '"\\' else "'" for character in sentence
+        )
+        return f'399 {agent} "{plain}"'
 
     def cancelled(self, now: float, how: str) -> None:
         """A CANCEL, or a BYE on the early dialog, arrived before the final response (§9.2, §15.1.2)."""

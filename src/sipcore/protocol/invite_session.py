@@ -3,8 +3,8 @@
 The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
 :class:`Reoffer`, transfers are :class:`ReferUsage`.
 
-Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions (RFC 3312); an INVITE that
-requires them gets 420.
+Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions (RFC 3312); an INVITE
+that requires them gets 420.
 """
 
 from __future__ import annotations
@@ -69,6 +69,13 @@ class LocalIdentity:
     digest: DigestClient | None = field(default=None, repr=False)
 
 
+_TAKEN = {
+    SessionState.ENDING: ("BYE", "OPTIONS", "NOTIFY"),
+    SessionState.ENDED: ("NOTIFY",),
+}
+"""Methods still taken when the session is, or is about to be, over (§15.1.1); before that all of ALLOW."""
+
+
 class InviteSession:
     """State machine of one call. Pure: every method takes ``now`` and speaks through its context."""
 
@@ -104,6 +111,11 @@ class InviteSession:
         """Neither connected nor given up yet."""
         return self.state is SessionState.SETTING_UP
 
+    @property
+    def connected(self) -> bool:
+        """Answered, and not hung up by either side."""
+        return self.state is SessionState.CONNECTED
+
     # -- set-up ----------------------------------------------------------------------------------------------------
 
     def as_caller(self) -> CallerSetup:
@@ -125,6 +137,8 @@ class InviteSession:
     def establish(self, dialog: Dialog, media: NegotiatedMedia | None, message: Message, now: float) -> None:
         """2xx received and acknowledged, or sent. ``media`` is None where the ACK will bring the answer."""
         self.cancel_deadline("ring")
+        if self.caller is not None:
+            self.caller.forget_early_dialogs()
         self._enter(SessionState.CONNECTED)
         self._adopt(dialog)
         dialog.confirmed = True
@@ -167,8 +181,13 @@ class InviteSession:
         body: bytes = b"",
         content_type: str = "",
         contact: bool = False,
+        numbered: Callable[[int], None] | None = None,
     ) -> UacRequest:
-        """Sends a request inside the dialog, with this side's credentials if challenged."""
+        """Sends a request inside the dialog, with this side's credentials if challenged.
+
+        Args:
+            numbered: told the CSeq number of each transmission as a new transaction.
+        """
         assert self.dialog is not None
         return self._request_on(
             self.dialog,
@@ -180,6 +199,7 @@ class InviteSession:
             body=body,
             content_type=content_type,
             contact=contact,
+            numbered=numbered,
         )
 
     def _request_on(
@@ -194,8 +214,16 @@ class InviteSession:
         body: bytes = b"",
         content_type: str = "",
         contact: bool = False,
+        numbered: Callable[[int], None] | None = None,
     ) -> UacRequest:
         uri, routes = dialog.request_line_and_routes()
+
+        def next_cseq() -> int:
+            number = dialog.next_cseq()
+            if numbered is not None:
+                numbered(number)
+            return number
+
         return self.context.uac.send(
             RequestPlan(
                 method=method,
@@ -203,7 +231,7 @@ class InviteSession:
                 from_=dialog.local,
                 to=dialog.remote,
                 call_id=dialog.id.call_id,
-                next_cseq=dialog.next_cseq,
+                next_cseq=next_cseq,
                 target=dialog.next_hop,
                 routes=routes,
                 contact=self.identity.contact if contact else None,
@@ -226,17 +254,27 @@ class InviteSession:
         """Hangs up a dialog that is not, or not any more, this session's."""
         self._request_on(dialog, self.preferred_flow(dialog), "BYE", _Unheard(), now)
 
+    def break_off(self, event: SessionEnded, now: float) -> None:
+        """Ends the session with a BYE whose answer nobody waits for (§12.2.1.2: what terminating a dialog means)."""
+        if self.state is SessionState.CONNECTED and self.dialog is not None:
+            self.send_bye_on(self.dialog, now)
+        self.end(event, now)
+
     # -- from the stack --------------------------------------------------------------------------------------------
 
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """A request inside the dialog, other than ACK and CANCEL (§12.2.2)."""
-        dialog = self.dialog
+        early = self.caller.early_dialog(request) if self.caller is not None else None
+        dialog = early or self.dialog
         assert dialog is not None
         if not dialog.accepts_cseq(request):
             self.respond(transaction, 500, now)
             return
-        if self.state is SessionState.ENDED and request.method != "NOTIFY":
-            self.respond(transaction, 481, now)
+        if self.caller is not None and early is not None:
+            self.caller.on_early_request(early, transaction, request, now)
+            return
+        if request.method not in _TAKEN.get(self.state, ALLOW):
+            self.respond(transaction, 481 if request.method in ALLOW else 405, now)
             return
         match request.method:
             case "BYE":
@@ -251,13 +289,10 @@ class InviteSession:
                 self.refers.on_notify(transaction, request, now)
             case "OPTIONS":
                 self.respond(transaction, 200, now, headers=(("Accept", "application/sdp, message/sipfrag"),))
-            case _:
-                self.respond(transaction, 405, now)
 
     def _on_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """§15.1.2; a BYE that crosses ours is answered alike."""
         self.respond(transaction, 200, now)
-        self.reoffer.terminate(now)
         if self.setting_up and self.callee is not None:
             self.callee.cancelled(now, "BYE")
             return
@@ -293,8 +328,7 @@ class InviteSession:
             media = self.offer_answer.accept_answer(ack.body)
         except MediaNotAcceptable as error:
             sentence = f"No media agreed on with {self.peer}: {error}"
-            self._send_bye(now)
-            self.end(
+            self.break_off(
                 SessionEnded(EndCause.MEDIA, Party.LOCAL, 488, sentence, MediaNotAcceptable(sentence, code=488)), now
             )
             return
@@ -311,10 +345,16 @@ class InviteSession:
                 self.caller.ring_out(now)
             case "progress" if self.callee is not None:
                 self.callee.on_progress_deadline(now)
+            case "expiry" if self.callee is not None:
+                self.callee.on_expiry(now)
+            case "ack" if self.caller is not None:
+                self.caller.on_ack_deadline(now)
             case "answer":
                 self._on_answer_deadline(now)
             case "reoffer":
                 self.reoffer.on_deadline(now)
+            case "reoffer patience":
+                self.reoffer.on_patience_deadline(now)
             case "linger":
                 self._forget_dialog()
             case _:
@@ -393,6 +433,10 @@ class InviteSession:
         for name in tuple(self._deadlines):
             self.cancel_deadline(name)
         self.pending_answer = None
+        if self.caller is not None:
+            self.caller.forget_early_dialogs()
+        self.reoffer.terminate(now)
+        self.refers.terminate(now)
         self.emit(event)
         if self.refers.waiting:
             self.set_deadline("linger", now + LINGER)

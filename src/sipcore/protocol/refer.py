@@ -60,6 +60,10 @@ class OutgoingRefer:
     cseq: int = 0
     last: Sipfrag | None = None
 
+    def sent_as(self, cseq: int) -> None:
+        """It goes out under this number; once more after a challenge."""
+        self.cseq = cseq
+
     def matches(self, notify: Request) -> bool:
         """Whether a NOTIFY of the dialog belongs to this subscription."""
         if self.state in (ReferState.REFUSED, ReferState.FINISHED):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sipcore.events import EndCause, Party
 from sipcore.protocol.refer import SUBSCRIPTION_SECONDS, IncomingRefer, OutgoingRefer, ReferState
 from sipcore.protocol.session_events import (
+    SessionEnded,
     SessionReferAnswered,
     SessionReferFailed,
     SessionReferNotified,
@@ -46,7 +48,8 @@ class ReferUsage:
         """Asks the peer to call ``target`` (a URI as text)."""
         session = self._session
         refer = OutgoingRefer(target)
-        self._ours = [known for known in self._ours if known.state is not ReferState.REFUSED]
+        over = (ReferState.REFUSED, ReferState.FINISHED)
+        self._ours = [known for known in self._ours if known.state not in over]
         self._ours.append(refer)
         session.request(
             "REFER",
@@ -58,6 +61,7 @@ class ReferUsage:
                 *headers,
             ),
             contact=True,
+            numbered=refer.sent_as,
         )
         return refer
 
@@ -83,6 +87,9 @@ class ReferUsage:
     def on_refer(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """RFC 3515 §2.4.2: exactly one Refer-To, or 400. What happens next is the shell's to say."""
         session = self._session
+        if not session.connected:
+            session.respond(transaction, 603, now)
+            return
         refer_to = request.headers.get_all("Refer-To")
         target = _uri_of(refer_to[0]) if len(refer_to) == 1 else ""
         if not target:
@@ -95,6 +102,11 @@ class ReferUsage:
         refer = IncomingRefer(request, transaction, target)
         self._theirs.append(refer)
         session.emit(SessionReferReceived(refer))
+
+    def terminate(self, now: float) -> None:
+        """The session is over: REFERs that nobody has decided on are refused."""
+        for refer in self._theirs:
+            self.refuse(refer, 481, now)
 
     def accept(self, refer: IncomingRefer, now: float) -> None:
         """202, then the NOTIFY that every REFER owes at once (§2.4.4)."""
@@ -140,15 +152,17 @@ class _ReferResponses:
         """100 says nothing."""
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """2xx opens the subscription (unless a NOTIFY overtook it), anything else refuses."""
-        refer = self._refer
-        if request.request is not None:
-            refer.cseq = request.request.cseq.number
+        """2xx opens the subscription (unless a NOTIFY overtook it), anything else refuses; 481 ends the call too."""
+        refer, session = self._refer, self._session
         if response.status >= 300:
             refer.state = ReferState.REFUSED
         elif refer.state is ReferState.SENT:
             refer.state = ReferState.ACCEPTED
-        self._session.emit(SessionReferAnswered(refer, response.status, response.reason))
+        session.emit(SessionReferAnswered(refer, response.status, response.reason))
+        if response.status == 481:
+            # §12.2.1.2; a 408 need not come from the far end, and a call is too dear for a guess.
+            sentence = f"481 {response.reason} from {session.peer}: the far end knows no such call"
+            session.break_off(SessionEnded(EndCause.HANGUP, Party.REMOTE, 481, sentence, None), now)
         self._usage.settle()
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from sipcore.errors import MediaNotAcceptable
 from sipcore.events import EndCause, Party
-from sipcore.protocol.builder import make_request, make_response
-from sipcore.protocol.session_context import ALLOW, SDP
+from sipcore.protocol.acknowledgement import Acknowledgement
+from sipcore.protocol.builder import make_response
+from sipcore.protocol.session_context import ALLOW, SDP, unreadable_body
 from sipcore.protocol.session_events import SessionEnded, SessionMediaChanged
 
 if TYPE_CHECKING:
-    from sipcore.protocol.flows import Flow
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.transaction import ServerTransaction
@@ -29,9 +29,11 @@ class Reoffer:
     def __init__(self, session: InviteSession) -> None:
         self._session = session
         self._ours: UacRequest | None = None
+        self._offered: Direction = "sendrecv"
+        """Direction of the newest offer sent."""
         self._wanted: Direction | None = None
         """Direction of an offer of ours that waits for a 491 timer or for the current exchange to end."""
-        self._ack: tuple[Flow, bytes] | None = None
+        self._ack: Acknowledgement | None = None
 
     # -- the peer's offers -----------------------------------------------------------------------------------------
 
@@ -42,13 +44,13 @@ class Reoffer:
             session.respond(transaction, 491, now)
             return
         if session.setting_up or session.pending_answer is not None:
-            retry_after = str(session.context.rng.randint(0, 10))
-            session.respond(transaction, 500, now, headers=(("Retry-After", retry_after),))
+            self._not_yet(transaction, now)
             return
         assert session.offer_answer is not None
         assert session.dialog is not None
-        if request.body and request.content_type != SDP:
-            session.respond(transaction, 415, now, headers=(("Accept", SDP),))
+        unreadable = unreadable_body(request)
+        if unreadable:
+            session.respond(transaction, 415, now, headers=unreadable)
             return
         media: NegotiatedMedia | None = None
         if request.body:
@@ -81,14 +83,15 @@ class Reoffer:
             session.dialog.refresh_target(request)
             session.respond(transaction, 200, now, contact=True)
             return
-        if self._ours is not None:
+        if session.setting_up or session.offer_answer is None:
+            self._not_yet(transaction, now)
+            return
+        if self._ours is not None or session.offer_answer.pending_offer:
             session.respond(transaction, 491, now)
             return
-        if session.setting_up or session.offer_answer is None or session.offer_answer.pending_offer:
-            session.respond(transaction, 500, now, headers=(("Retry-After", "1"),))
-            return
-        if request.content_type != SDP:
-            session.respond(transaction, 415, now, headers=(("Accept", SDP),))
+        unreadable = unreadable_body(request)
+        if unreadable:
+            session.respond(transaction, 415, now, headers=unreadable)
             return
         try:
             body, media = session.offer_answer.answer(request.body)
@@ -111,6 +114,11 @@ class Reoffer:
         )
         self.changed(media)
 
+    def _not_yet(self, transaction: ServerTransaction, now: float) -> None:
+        """The peer's own earlier offer is not answered yet, or not acknowledged (§14.2, RFC 3311 §5.2)."""
+        retry_after = str(self._session.context.rng.randint(0, 10))
+        self._session.respond(transaction, 500, now, headers=(("Retry-After", retry_after),))
+
     def changed(self, media: NegotiatedMedia) -> None:
         """An exchange is complete: the shell hears of it."""
         self._session.emit(SessionMediaChanged(media))
@@ -118,10 +126,12 @@ class Reoffer:
     # -- our offers ------------------------------------------------------------------------------------------------
 
     def offer(self, direction: Direction, now: float) -> None:
-        """Sends a re-INVITE with a new direction, after whatever exchange is under way."""
+        """Sends a re-INVITE with a new direction, after whatever exchange is under way; the newest wish counts."""
         session = self._session
         self._wanted = direction
-        if self._ours is not None or session.pending_answer is not None:
+        if self._ours is not None:
+            return
+        if session.pending_answer is not None:
             session.set_deadline("reoffer", now + session.context.timers.t1)
             return
         self._send(now)
@@ -135,20 +145,29 @@ class Reoffer:
         session = self._session
         assert session.offer_answer is not None
         assert self._wanted is not None
+        self._offered, self._wanted = self._wanted, None
+        session.cancel_deadline("reoffer")
+        session.set_deadline("reoffer patience", now + session.context.timers.timeout)
         self._ours = session.request(
             "INVITE",
             self,
             now,
             headers=(("Allow", ", ".join(ALLOW)),),
-            body=session.offer_answer.create_offer(direction=self._wanted),
+            body=session.offer_answer.create_offer(direction=self._offered),
             content_type=SDP,
             contact=True,
         )
 
+    def on_patience_deadline(self, now: float) -> None:
+        """A provisional response stops timer B; a re-INVITE that gets nothing else is cancelled (§14.1, §9.1)."""
+        if self._ours is not None:
+            self._ours.cancel(now)
+
     def terminate(self, now: float) -> None:
-        """The dialog is over: no further offer."""
+        """The session is over: no further offer, and the one that is out is given up."""
         self._wanted = None
-        self._session.cancel_deadline("reoffer")
+        if self._ours is not None:
+            self._ours.cancel(now)
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """Nothing to learn from a provisional response to a re-INVITE."""
@@ -157,71 +176,64 @@ class Reoffer:
         """§14.1: 2xx changes the session; 491 tries again; 481 and 408 end it; any other leaves it as it was."""
         session = self._session
         if response.status < 300:
-            self._accepted(request, response)
+            self._accepted(request, response, now)
             return
-        self._ours = None
-        if session.offer_answer is not None:
-            session.offer_answer.rollback()
+        self._over()
         match response.status:
             case 491:
+                self._wanted = self._wanted or self._offered
                 # The owner of the Call-ID waits longer, so that the two sides do not collide again.
                 low, high = (2.1, 4.0) if session.outgoing else (0.0, 2.0)
-                session.set_deadline("reoffer", now + session.context.rng.uniform(low, high))
+                if session.connected:
+                    session.set_deadline("reoffer", now + session.context.rng.uniform(low, high))
+                return
             case 481 | 408:
-                self._wanted = None
                 sentence = f"{response.status} {response.reason} from {session.peer}: the far end knows no such call"
-                session.end(SessionEnded(EndCause.HANGUP, Party.REMOTE, response.status, sentence, None), now)
-            case _:
-                self._wanted = None
+                session.break_off(SessionEnded(EndCause.HANGUP, Party.REMOTE, response.status, sentence, None), now)
+        self._next(now)
 
-    def _accepted(self, request: UacRequest, response: Response) -> None:
+    def _over(self) -> None:
+        """Our re-INVITE came to nothing."""
+        self._ours = None
+        self._session.cancel_deadline("reoffer patience")
+        if self._session.offer_answer is not None:
+            self._session.offer_answer.rollback()
+
+    def _next(self, now: float) -> None:
+        """Makes the offer that was asked for while this one was under way."""
+        if self._wanted is not None and self._session.connected:
+            self.offer(self._wanted, now)
+
+    def _accepted(self, request: UacRequest, response: Response, now: float) -> None:
         session = self._session
         if self._ours is not request:
             if self._ack is not None:
-                session.context.layer.transmit(*self._ack)
+                self._ack.send()
             return
         self._ours = None
-        self._wanted = None
-        assert session.dialog is not None
+        session.cancel_deadline("reoffer patience")
+        dialog, sent = session.dialog, request.request
+        assert dialog is not None
+        assert sent is not None
         assert session.offer_answer is not None
-        session.dialog.refresh_target(response)
-        self._acknowledge(request)
+        dialog.refresh_target(response)
+        self._ack = Acknowledgement(session, dialog, sent, lambda detail, at: None)
+        self._ack.send()
         try:
             media = session.offer_answer.accept_answer(response.body)
         except MediaNotAcceptable:
             session.offer_answer.rollback()
-            return
-        self.changed(media)
-
-    def _acknowledge(self, request: UacRequest) -> None:
-        session = self._session
-        dialog, sent = session.dialog, request.request
-        assert dialog is not None
-        assert sent is not None
-        uri, routes = dialog.request_line_and_routes()
-        ack = make_request(
-            "ACK",
-            uri,
-            from_=dialog.local,
-            to=dialog.remote,
-            call_id=dialog.id.call_id,
-            cseq=sent.cseq.number,
-            routes=routes,
-            user_agent=session.context.user_agent,
-        )
-
-        def send(flow: Flow, at: float) -> None:
-            self._ack = (flow, session.context.layer.send_stateless(ack, flow))
-
-        session.context.want_flow(dialog.next_hop, session.preferred_flow(dialog), send, lambda detail, at: None)
+        else:
+            if session.connected:
+                self.changed(media)
+        self._next(now)
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """§14.1 with §8.1.3.1: a timeout counts as 408 and ends the session, a transport error as 503 and does not."""
         session = self._session
-        self._ours = None
-        self._wanted = None
-        if session.offer_answer is not None:
-            session.offer_answer.rollback()
+        self._over()
         if failure.kind == "timeout":
             sentence = f"No answer to re-INVITE from {session.peer}"
-            session.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, None), now)
+            session.break_off(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, None), now)
+        else:
+            self._next(now)

@@ -54,9 +54,9 @@ def request_line_and_routes(remote_target: Uri, route_set: Sequence[NameAddr]) -
 def leads_to(flow: Flow, target: Target, made_for: Target | None) -> bool:
     """Whether a flow may carry a request for ``target`` instead of one found for it.
 
-    It may where it was found for the same target (the name stays on one server, RFC 3263 §4.1) or ends at its address. A
-    connection that the peer opened ends at a port of its own choice, so for streams the host is enough: behind a NAT or
-    a firewall it is the only way back.
+    It may where it was found for the same target (the name stays on one server, RFC 3263 §4.1) or ends at its address.
+    A connection that the peer opened ends at a port of its own choice, so for streams the host is enough: behind a NAT
+    or a firewall it is the only way back.
 
     Args:
         made_for: the target that the flow was found for; None where the peer opened it.

@@ -23,7 +23,7 @@ MAX_MEDIA = 16
 """Media sections; more are refused."""
 DIRECTIONS: tuple[Direction, ...] = ("sendrecv", "sendonly", "recvonly", "inactive")
 
-_RTPMAP = re.compile(r"([0-9]{1,3})\s+([^/\s]+)/([0-9]{1,6})(?:/([0-9]{1,3}))?")
+_RTPMAP = re.compile(r"([0-9]{1,3})\s+([^/\s]+)/([0-9]{1,6})(?:/([0-9]{1,3}))?(?!\S)")
 
 
 class MalformedSdp(ValueError):

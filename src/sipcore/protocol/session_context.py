@@ -29,9 +29,17 @@ if TYPE_CHECKING:
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.protocol.transaction_layer import TransactionLayer
     from sipcore.protocol.uac import UacCore, UacFailure
-    from sipcore.protocol.wire import Response
+    from sipcore.protocol.wire import Request, Response
 
-__all__ = ["ALLOW", "SDP", "SUPPORTED_EXTENSIONS", "SessionContext", "ended_by_failure", "ended_by_response"]
+__all__ = [
+    "ALLOW",
+    "SDP",
+    "SUPPORTED_EXTENSIONS",
+    "SessionContext",
+    "ended_by_failure",
+    "ended_by_response",
+    "unreadable_body",
+]
 
 SDP = "application/sdp"
 ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY")
@@ -74,13 +82,20 @@ class SessionContext(Protocol):
         """See :class:`sipcore.protocol.uac.FlowWaiter`."""
 
 
-def ended_by_response(response: Response, peer: str, *, cancelled: bool) -> SessionEnded:
+def unreadable_body(request: Request) -> tuple[tuple[str, str], ...]:
+    """Headers of the 415 that a body gets which is no plain SDP (RFC 3261 §8.2.3); empty where all is well."""
+    if not request.body:
+        return ()
+    encodings = [coding for coding in request.list_of("Content-Encoding") if coding.lower() != "identity"]
+    if encodings:
+        return (("Accept-Encoding", "identity"),)
+    return () if request.content_type == SDP else (("Accept", SDP),)
+
+
+def ended_by_response(response: Response, peer: str) -> SessionEnded:
     """The end of an outgoing call whose INVITE was answered with 300-699 (RFC 3261 §13.2.2.2-3)."""
     code = response.status
     sentence = f"{code} {response.reason or reason_phrase(code)} from {peer}"
-    if cancelled and code == 487:
-        error = CallCancelled("Cancelled before the answer", code=code)
-        return SessionEnded(EndCause.CANCELLED, Party.LOCAL, code, str(error), error)
     match code:
         case 401 | 407:
             return SessionEnded(

@@ -18,7 +18,7 @@ from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
 from sipcore.protocol.registrar_client import RegistrarClient
-from sipcore.protocol.session_context import ALLOW, SDP, SUPPORTED_EXTENSIONS
+from sipcore.protocol.session_context import ALLOW, SDP, SUPPORTED_EXTENSIONS, unreadable_body
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
 from sipcore.protocol.transaction_layer import TransactionLayer
 from sipcore.protocol.uac import Uac, UacCore
@@ -172,8 +172,9 @@ class Stack:
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way: no transaction, no dialog, no waiting flow, no deadline."""
-        return not (self.layer.active_count or self._dialogs or self._flow_waiters or self.deadlines.next() is not None)
+        """Nothing is under way: no transaction, no dialog, no call, no waiting flow, no deadline."""
+        held = self.layer.active_count or self._dialogs or self._unanswered or self._flow_waiters
+        return not held and self.next_deadline() is None
 
     # -- the shell's wishes ----------------------------------------------------------------------------------------
 
@@ -261,10 +262,11 @@ class Stack:
             session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
             if session is None:
                 self._respond(transaction, 481, now)
-            elif self._requires_too_much(transaction, request, now):
-                return
-            else:
+            elif request.method == "BYE" or not self._requires_too_much(transaction, request, now):
+                # A BYE ends the session whatever it requires: its sender is gone, refused or not (§15.1.1).
                 session.on_request(transaction, request, now)
+            return
+        if self._requires_too_much(transaction, request, now):
             return
         handler = self.request_handlers.get(request.method)
         if handler is not None:
@@ -288,10 +290,9 @@ class Stack:
         if request.uri.scheme not in ("sip", "sips", "tel"):
             self._respond(transaction, 416, now)
             return
-        if self._requires_too_much(transaction, request, now):
-            return
-        if request.body and request.content_type != SDP:
-            self._respond(transaction, 415, now, headers=(("Accept", SDP),))
+        unreadable = unreadable_body(request)
+        if unreadable:
+            self._respond(transaction, 415, now, headers=unreadable)
             return
         line = self._line_for(request)
         if line is None:

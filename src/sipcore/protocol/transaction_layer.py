@@ -113,7 +113,7 @@ class TransactionLayer:
         transaction.respond(response, now)
 
     def refuse(self, request: Request, status: int, flow: Flow, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Answers a request that :func:`~sipcore.protocol.wire.parse_message` found malformed, without a transaction."""
+        """Answers a request that was found malformed, without a transaction (§8.2, §8.2.7)."""
         if request.method != "ACK":
             self._refuse(request, status, _stamp(request, flow), headers)
 

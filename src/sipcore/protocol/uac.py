@@ -104,6 +104,8 @@ class UacRequest:
     flow: Flow | None = None
     transaction: ClientTransaction | None = field(default=None, repr=False)
     challenges: int = 0
+    tried_again: bool = False
+    """Sent a second time because the connection it first went out on was dead."""
     cancelled: bool = False
     done: bool = False
 
@@ -167,7 +169,11 @@ class Uac:
     def _transmit(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
         pending.request = request
         pending.flow = flow
-        pending.transaction = self._layer.send_request(request, flow, _Responses(self, pending), now)
+        try:
+            pending.transaction = self._layer.send_request(request, flow, _Responses(self, pending), now)
+        except ValueError as error:
+            # A display name or the like with a line break: whoever waits for an answer shall not wait for ever.
+            self._fail(pending, UacFailure("transport", f"{request.method} cannot be sent: {error}"), now)
 
     def respond(self, pending: UacRequest, response: Response, now: float) -> None:
         """A response arrived in the request's current transaction."""
@@ -190,18 +196,51 @@ class Uac:
         if not digest.answer(again, response):
             return False
         pending.challenges += 1
-        again.headers.set("CSeq", f"{pending.plan.next_cseq()} {sent.method}")
-        self._transmit(pending, again, flow, now)
+        pending.transaction = None
+        # Some servers close the connection that they sent a challenge on.
+        self._flows.want_flow(
+            pending.plan.target,
+            flow,
+            lambda ready, at: self._send_again(pending, again, ready, at),
+            lambda detail, at: self._fail(pending, UacFailure("resolve", detail), at),
+        )
         return True
+
+    def _send_again(self, pending: UacRequest, again: Request, flow: Flow, now: float) -> None:
+        if pending.cancelled:
+            self._fail(pending, UacFailure("cancelled", "Cancelled before it was sent again"), now)
+            return
+        again.headers.set("CSeq", f"{pending.plan.next_cseq()} {again.method}")
+        self._transmit(pending, again, flow, now)
 
     def fail(self, pending: UacRequest, failure: TransactionFailure, now: float) -> None:
         """The request's current transaction ended without a final response."""
         match failure:
             case TransactionFailure.TIMEOUT:
                 self._fail(pending, UacFailure("timeout", f"No answer to {pending.plan.method}"), now)
+            case TransactionFailure.TRANSPORT if self._tries_again(pending):
+                pass
             case TransactionFailure.TRANSPORT:
                 where = f"{pending.flow.remote[0]}:{pending.flow.remote[1]}" if pending.flow else "the server"
                 self._fail(pending, UacFailure("transport", f"Sending {pending.plan.method} to {where} failed"), now)
+
+    def _tries_again(self, pending: UacRequest) -> bool:
+        """A connection kept from before may have died unseen (a restarted proxy, a NAT that forgot it): found out by
+        writing to it, and worth one new connection. What was answered, if only with a 100, did arrive."""
+        flow, transaction = pending.flow, pending.transaction
+        if flow is None or not flow.reliable or flow != pending.plan.flow or pending.tried_again or pending.cancelled:
+            return False
+        if transaction is None or transaction.last_provisional is not None:
+            return False
+        pending.tried_again = True
+        pending.transaction = None
+        self._flows.want_flow(
+            pending.plan.target,
+            None,
+            lambda ready, at: self._start(pending, ready, at),
+            lambda detail, at: self._fail(pending, UacFailure("resolve", detail), at),
+        )
+        return True
 
     def _fail(self, pending: UacRequest, failure: UacFailure, now: float) -> None:
         if pending.done:

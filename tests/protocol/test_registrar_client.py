@@ -1,0 +1,670 @@
+"""One binding, kept fresh (RFC 3261 §10.2): a whole stack against a scripted registrar, in virtual time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sipcore.config import Account, UserAgentConfig
+from sipcore.errors import (
+    AuthenticationFailed,
+    RegistrationRejected,
+    RegistrationTimeout,
+    ServerUnreachable,
+    SipError,
+)
+from sipcore.events import Registered, RegistrationEvent, RegistrationFailed, Unregistered
+from sipcore.protocol.builder import make_response
+from sipcore.protocol.digest import parse_credentials
+from sipcore.protocol.digest_server import DigestVerifier, Verdict
+from sipcore.protocol.registrar_client import STOP_PATIENCE, Backoff, RegistrarClient, RegistrarState
+from sipcore.protocol.stack import RegistrationOccurred, Stack
+from sipcore.protocol.wire import Request, Response, parse_message, serialize
+from tests.kit.network import Conditions, Network
+
+if TYPE_CHECKING:
+    from sipcore.protocol.flows import Flow
+
+HERE = ("192.0.2.1", 5060)
+SERVER = ("192.0.2.53", 5060)
+PASSWORD = "wonderland"
+Headers = tuple[tuple[str, str], ...]
+Answer = Callable[[Request, float], "Response | None"]
+
+
+class ScriptedRegistrar:
+    """Answers REGISTER with what ``answer`` makes of it; retransmissions get the same again."""
+
+    def __init__(self, network: Network, answer: Answer) -> None:
+        self.answer = answer
+        self.network = network
+        self.registers: list[tuple[float, Request]] = []
+        """Each transaction once."""
+        self._answered: dict[str, bytes | None] = {}
+        self._outbox: list[tuple[Flow, bytes]] = []
+        network.join(SERVER, self)
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """See :class:`~tests.kit.network.Node`."""
+        request = parse_message(data)
+        assert isinstance(request, Request)
+        assert request.method == "REGISTER"
+        branch = request.via.branch
+        if branch not in self._answered:
+            self.registers.append((now, request))
+            response = self.answer(request, now)
+            self._answered[branch] = None if response is None else serialize(response)
+        sent = self._answered[branch]
+        if sent is not None:
+            self._outbox.append((flow, sent))
+
+    def say_later(self, response: Response, delay: float) -> None:
+        """Sends a response on its own, after ``delay`` seconds."""
+        flow = Network.flow(SERVER, HERE)
+        self.network.call_at(self.network.now + delay, lambda now: self._outbox.append((flow, serialize(response))))
+
+    def handle_timer(self, now: float) -> None:
+        """See :class:`~tests.kit.network.Node`."""
+
+    def next_deadline(self) -> float | None:
+        """See :class:`~tests.kit.network.Node`."""
+        return None
+
+    def flow_closed(self, flow: Flow, detail: str, now: float) -> None:
+        """See :class:`~tests.kit.network.Node`."""
+
+    def transmits(self) -> list[tuple[Flow, bytes]]:
+        """See :class:`~tests.kit.network.Node`."""
+        sent = self._outbox.copy()
+        self._outbox.clear()
+        return sent
+
+
+def reply(request: Request, status: int, *headers: tuple[str, str], reason: str = "") -> Response:
+    """A response of the registrar."""
+    return make_response(request, status, reason, to_tag="r", headers=headers)
+
+
+def bound(request: Request, expires: int | None = None) -> Response:
+    """§10.3 step 8: 200 with the binding and what is left of it; what was asked for where ``expires`` is None."""
+    granted = int(request.headers.get("Expires") or "0") if expires is None else expires
+    contact = request.headers.get("Contact")
+    assert contact is not None
+    return reply(request, 200, *((("Contact", f"{contact};expires={granted}"),) if granted else ()))
+
+
+def always(status: int, *headers: tuple[str, str]) -> Answer:
+    """A registrar that knows one answer."""
+    return lambda request, now: reply(request, status, *headers)
+
+
+def guarded(password: str = PASSWORD, *, proxy: bool = False) -> Answer:
+    """A registrar that asks for a password."""
+    verifier = DigestVerifier("example.com", {"alice": password}.get, random.Random(5))
+    name = "Proxy-Authorization" if proxy else "Authorization"
+
+    def answer(request: Request, now: float) -> Response:
+        outcome = verifier.verify(request, name, now=now).outcome
+        if outcome is Verdict.OK:
+            return bound(request)
+        challenges = verifier.challenge(now, stale=outcome is Verdict.STALE)
+        return reply(
+            request,
+            407 if proxy else 401,
+            *(("Proxy-Authenticate" if proxy else "WWW-Authenticate", value) for value in challenges),
+        )
+
+    return answer
+
+
+class Desk:
+    """A stack with one account, and what its registration said."""
+
+    def __init__(self, answer: Answer = lambda request, now: bound(request), *, account: Account | None = None) -> None:
+        self.network = Network(random.Random(1), Conditions(delay=(0.01, 0.01)))
+        self.registrar = ScriptedRegistrar(self.network, answer)
+        self.stack = Stack(UserAgentConfig(), rng=random.Random(2), user_agent="test")
+        self.node = self.network.add_stack(HERE, self.stack)
+        self.line = self.stack.add_line(account or Account(f"alice@{SERVER[0]}", password=PASSWORD))
+
+    @property
+    def client(self) -> RegistrarClient:
+        """The machine under test."""
+        assert self.line.registrar is not None
+        return self.line.registrar
+
+    def register(self) -> Desk:
+        """Starts, and waits for the first outcome."""
+        self.stack.register(self.line, self.network.now)
+        self.network.run_until(lambda: bool(self.events))
+        return self
+
+    def tell(self, what: Callable[[float], None]) -> None:
+        """Calls a method of the client now."""
+        what(self.network.now)
+        self.network.flush()
+
+    def run(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.network.run(self.network.now + seconds)
+
+    @property
+    def events(self) -> list[RegistrationEvent]:
+        """What happened so far."""
+        return [each.event for each in self.node.events if isinstance(each, RegistrationOccurred)]
+
+    @property
+    def failure(self) -> SipError:
+        """The error of the newest event, which is a failure."""
+        event = self.events[-1]
+        assert isinstance(event, RegistrationFailed)
+        return event.error
+
+    @property
+    def requests(self) -> list[Request]:
+        """REGISTER requests that reached the registrar."""
+        return [request for _, request in self.registrar.registers]
+
+    @property
+    def times(self) -> list[float]:
+        """When they did."""
+        return [at for at, _ in self.registrar.registers]
+
+
+# -- the request ---------------------------------------------------------------------------------------------------
+
+
+def test_the_request_names_the_registrar_without_a_user() -> None:
+    """§10.2: request URI without user part or parameters; From and To the address of record; Expires and Contact."""
+    desk = Desk(account=Account("sip:alice@192.0.2.53:5060;transport=tcp", display_name='Al "A"')).register()
+    (request,) = desk.requests
+    assert str(request.uri) == "sip:192.0.2.53:5060"
+    assert str(request.to) == '"Al \\"A\\"" <sip:alice@192.0.2.53:5060>'
+    assert request.from_.uri == request.to.uri
+    assert request.from_tag
+    assert not request.to_tag
+    assert request.headers.get("Expires") == "600"
+    assert request.contact is not None
+    assert str(request.contact.uri).startswith("sip:alice@192.0.2.1:5060;transport=tcp;line=")
+    assert request.via.transport == "TCP"
+    assert desk.events == [Registered(600)]
+
+
+def test_through_an_outbound_proxy() -> None:
+    """RFC 3261 §8.1.2: the request goes to the proxy, with a pre-loaded Route; the request URI stays the domain."""
+    desk = Desk(account=Account("alice@example.com", outbound_proxy="192.0.2.53:5060")).register()
+    (request,) = desk.requests
+    assert str(request.uri) == "sip:example.com"
+    assert [str(route.uri) for route in request.routes] == ["sip:192.0.2.53:5060;lr"]
+
+
+def test_one_call_id_and_from_tag_and_a_rising_cseq() -> None:
+    """§10.2: over challenges, refreshes and the un-REGISTER; each transaction with a branch of its own."""
+    desk = Desk(guarded()).register()
+    desk.run(2000)
+    desk.tell(desk.client.stop)
+    desk.run(1)
+    assert len(desk.requests) >= 6
+    assert len({request.call_id for request in desk.requests}) == 1
+    assert len({request.from_tag for request in desk.requests}) == 1
+    numbers = [request.cseq.number for request in desk.requests]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len({request.via.branch for request in desk.requests}) == len(numbers)
+
+
+# -- digest --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_a_challenge_is_answered(proxy: bool) -> None:
+    """§22.2, §22.3: 401 by the registrar, 407 by a proxy before it; refreshes use the nonce again, counting up."""
+    desk = Desk(guarded(proxy=proxy)).register()
+    assert desk.events == [Registered(600)]
+    if proxy:
+        return
+    assert len(desk.requests) == 2
+    desk.run(200)
+    desk.tell(desk.client.refresh)
+    desk.run(1)
+    assert len(desk.requests) == 3, "the nonce is good for a while"
+    (credentials,) = parse_credentials(desk.requests[-1], "Authorization")
+    assert credentials["nc"] == "00000002"
+
+
+def test_a_nonce_that_aged_is_replaced_without_a_word() -> None:
+    """RFC 7616 §3.3, stale: no failure is reported between refreshes."""
+    desk = Desk(guarded()).register()
+    desk.run(3600)
+    assert desk.events == [Registered(600)]
+
+
+@pytest.mark.parametrize(("account_password", "tries"), [("wrong", 2), ("", 1)])
+def test_wrong_or_no_password(account_password: str, tries: int) -> None:
+    """RFC 7616 §3.3: one answer, then AuthenticationFailed; the next try is a minute off: nobody gets locked out."""
+    desk = Desk(guarded(), account=Account("alice@192.0.2.53", password=account_password)).register()
+    assert isinstance(desk.failure, AuthenticationFailed)
+    assert desk.failure.code == 401
+    assert str(desk.failure) == "401 Unauthorized from the registrar 192.0.2.53"
+    assert len(desk.requests) == tries
+    desk.run(59)
+    assert len(desk.requests) == tries
+    desk.run(20)
+    assert len(desk.requests) == 2 * tries
+
+
+def test_403_after_credentials_is_about_them() -> None:
+    """Kamailio and others answer a wrong password so; without credentials 403 is a plain refusal."""
+    guard = guarded()
+    desk = Desk(lambda request, now: reply(request, 403) if "Authorization" in request.headers else guard(request, now))
+    desk.register()
+    assert isinstance(desk.failure, AuthenticationFailed)
+    desk = Desk(always(403)).register()
+    assert isinstance(desk.failure, RegistrationRejected)
+    assert desk.failure.code == 403
+
+
+# -- expiry --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "granted"),
+    [
+        (lambda request, now: bound(request, 120), 120),
+        # our contact's own lifetime wins over the header (§10.2.4), whatever else is bound
+        (
+            lambda request, now: reply(
+                request,
+                200,
+                ("Contact", "<sip:alice@192.0.2.99:5060;line=other>;expires=3000, <sip:alice@192.0.2.98>;expires=1"),
+                ("Contact", f"{request.headers.get('Contact')};q=0.5;expires=90"),
+                ("Expires", "7200"),
+            ),
+            90,
+        ),
+        (lambda request, now: reply(request, 200, ("Contact", "<sip:alice@203.0.113.7:1024>;expires=70")), 70),
+        (
+            lambda request, now: reply(
+                request, 200, ("Contact", request.headers.get("Contact") or ""), ("Expires", "80")
+            ),
+            80,
+        ),
+        (lambda request, now: reply(request, 200, ("Contact", "<sip:a@h>;expires=5, <sip:b@h>;expires=6")), 600),
+        (lambda request, now: reply(request, 200, ("Contact", f"{request.headers.get('Contact')};expires=soon")), 600),
+        (always(200), 600),
+    ],
+)
+def test_what_was_granted(answer: Answer, granted: int) -> None:
+    """§10.2.4: our Contact's ``expires``, else the Expires header, else what was asked for."""
+    desk = Desk(answer).register()
+    assert desk.events == [Registered(granted)]
+    assert desk.client.expires_at == pytest.approx(desk.network.now + granted)
+
+
+@pytest.mark.parametrize("granted", [2, 30, 600])
+def test_the_binding_is_refreshed_ahead_of_its_expiry(granted: int) -> None:
+    """§10.2.4: between half and nine tenths of it, never twice at the same share; refreshes are silent."""
+    desk = Desk(lambda request, now: bound(request, granted)).register()
+    desk.run(granted * 12)
+    gaps = [later - earlier for earlier, later in pairwise(desk.times)]
+    assert len(gaps) >= 12
+    assert all(0.5 * granted <= gap <= 0.9 * granted for gap in gaps)
+    assert granted < 30 or len({round(gap, 3) for gap in gaps}) > 6
+    assert desk.events == [Registered(granted)]
+
+
+def test_a_registrar_that_grants_next_to_nothing_is_not_flooded() -> None:
+    """At most one REGISTER a second."""
+    desk = Desk(lambda request, now: bound(request, 1)).register()
+    desk.run(20)
+    assert 15 <= len(desk.requests) <= 21
+
+
+def test_more_than_was_asked_for_is_not_relied_on() -> None:
+    """§10.3 step 7 lets a registrar shorten the lifetime, not extend it."""
+    desk = Desk(lambda request, now: bound(request, 999999999)).register()
+    desk.run(600)
+    assert len(desk.requests) == 2
+
+
+def test_423_is_obeyed_and_remembered() -> None:
+    """§10.2.8: asks again with Min-Expires, and with it from then on."""
+    desk = Desk(
+        lambda request, now: (
+            bound(request) if (request.expires or 0) >= 1800 else reply(request, 423, ("Min-Expires", "1800"))
+        )
+    ).register()
+    assert [request.expires for request in desk.requests] == [600, 1800]
+    assert desk.events == [Registered(1800)]
+    desk.run(1800)
+    assert [request.expires for request in desk.requests] == [600, 1800, 1800]
+
+
+@pytest.mark.parametrize("minimum", [None, "60", "600", "soon"])
+def test_423_that_cannot_be_obeyed_is_a_refusal(minimum: str | None) -> None:
+    """A minimum that was met already, or none."""
+    headers: Headers = () if minimum is None else (("Min-Expires", minimum),)
+    desk = Desk(always(423, *headers)).register()
+    assert len(desk.requests) == 1
+    assert isinstance(desk.failure, RegistrationRejected)
+    assert desk.failure.code == 423
+
+
+def test_a_minimum_that_rises_each_time_ends_in_a_refusal() -> None:
+    """A broken registrar does not keep us busy."""
+    desk = Desk(lambda request, now: reply(request, 423, ("Min-Expires", str((request.expires or 0) * 2)))).register()
+    assert [request.expires for request in desk.requests] == [600, 1200, 2400, 4800]
+    assert isinstance(desk.failure, RegistrationRejected)
+
+
+# -- failure, backoff, recovery ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 420, 480, 500, 503, 600, 603])
+def test_a_final_refusal(status: int) -> None:
+    """§10.2, §8.1.3: told with its code and phrase; tried again after a while."""
+    desk = Desk(always(status)).register()
+    assert isinstance(desk.failure, RegistrationRejected)
+    assert desk.failure.code == status
+    assert str(desk.failure).startswith(f"{status} ")
+    assert str(desk.failure).endswith(" from the registrar 192.0.2.53")
+    assert desk.client.state is RegistrarState.WAITING
+    desk.registrar.answer = lambda request, now: bound(request)
+    desk.run(80)
+    assert desk.events[-1] == Registered(600)
+
+
+def test_no_answer_is_a_timeout_after_64_t1() -> None:
+    """§17.1.2.2 timer F, §8.1.3.1: after 32 s."""
+    desk = Desk(lambda request, now: None).register()
+    assert isinstance(desk.failure, RegistrationTimeout)
+    assert desk.failure.code == 408
+    assert desk.network.now == pytest.approx(32.0)
+    assert str(desk.failure) == "No answer from the registrar 192.0.2.53"
+
+
+def test_408_is_a_timeout_too() -> None:
+    """§21.4.9: a proxy on the way saw none either."""
+    assert isinstance(Desk(always(408)).register().failure, RegistrationTimeout)
+
+
+def test_a_refused_port_is_unreachable_at_once() -> None:
+    """§18.4: ICMP or a reset ends the transaction."""
+    desk = Desk()
+    desk.network.refusing.add(SERVER)
+    desk.register()
+    assert isinstance(desk.failure, ServerUnreachable)
+    assert desk.network.now < 1
+    desk.network.refusing.clear()
+    desk.run(5)
+    assert desk.events[-1] == Registered(600)
+
+
+def test_the_wait_grows_and_is_told() -> None:
+    """Doubling from 2 s up to 5 minutes, spread by a quarter, so that accounts do not come back in one burst."""
+    desk = Desk(always(500)).register()
+    desk.run(3000)
+    waits = [event.retry_in for event in desk.events if isinstance(event, RegistrationFailed)]
+    for number, wait in enumerate(waits):
+        expected = min(2.0 * 2**number, 300.0)
+        assert 0.75 * expected <= wait <= 1.25 * expected
+    gaps = [later - earlier for earlier, later in pairwise(desk.times)]
+    assert all(abs(gap - wait) < 0.1 for gap, wait in zip(gaps, waits, strict=False))
+    assert len({round(wait / min(2.0 * 2**number, 300.0), 3) for number, wait in enumerate(waits)}) > 6
+
+
+def test_success_resets_the_wait() -> None:
+    """The next failure starts with the short wait again."""
+    desk = Desk(always(500)).register()
+    desk.run(100)
+    desk.registrar.answer = lambda request, now: bound(request)
+    desk.run(300)
+    assert desk.events[-1] == Registered(600)
+    desk.registrar.answer = always(500)
+    desk.run(600)
+    waits = [event.retry_in for event in desk.events if isinstance(event, RegistrationFailed)]
+    again = desk.events.index(Registered(600)) + 1
+    first_after = desk.events[again]
+    assert isinstance(first_after, RegistrationFailed)
+    assert first_after.retry_in <= 2.5 < max(waits)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("120", 120, 120),
+        ("120 (maintenance);duration=3600", 120, 120),
+        ("18000;duration=3600", 3600, 3600),
+        ("9" * 5000, 3600, 3600),
+        ("1", 1.5, 2.5),
+        ("soon", 1.5, 2.5),
+        ("-5", 1.5, 2.5),
+    ],
+)
+def test_retry_after_is_honoured_within_reason(text: str, low: float, high: float) -> None:
+    """§20.33, §21.5.4: at least as long as asked for, an hour at most."""
+    desk = Desk(always(503, ("Retry-After", text))).register()
+    (event,) = desk.events
+    assert isinstance(event, RegistrationFailed)
+    assert low <= event.retry_in <= high
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_registrar_restarts(status: int) -> None:
+    """A refresh is refused for good: told once a try, and Registered again as soon as it goes through."""
+    desk = Desk().register()
+    desk.registrar.answer = always(status)
+    desk.run(600)
+    desk.registrar.answer = lambda request, now: bound(request)
+    desk.run(400)
+    kinds = [type(event) for event in desk.events]
+    assert kinds[0] is Registered
+    assert kinds[-1] is Registered
+    assert set(kinds[1:-1]) == {RegistrationFailed}
+
+
+def test_a_registrar_falls_silent_and_comes_back() -> None:
+    """The failure is known 32 s after the refresh, well before the binding has lapsed."""
+    desk = Desk().register()
+    desk.registrar.answer = lambda request, now: None
+    desk.network.run_until(lambda: len(desk.events) == 2, limit=600)
+    assert isinstance(desk.failure, RegistrationTimeout)
+    assert desk.network.now == pytest.approx(desk.times[1] + 32, abs=0.1)
+    assert desk.client.expires_at is not None
+    assert desk.network.now < desk.client.expires_at
+    desk.registrar.answer = lambda request, now: bound(request)
+    desk.run(30)
+    assert desk.events[-1] == Registered(600)
+
+
+def test_a_200_without_a_binding_is_a_failure() -> None:
+    """§10.3 step 8: zero seconds are no registration."""
+    desk = Desk(lambda request, now: reply(request, 200, ("Contact", f"{request.headers.get('Contact')};expires=0")))
+    desk.register()
+    assert isinstance(desk.failure, RegistrationRejected)
+    assert desk.client.expires_at is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_a_lossy_network_it_stays_registered(seed: int) -> None:
+    """§17.1.2: a third of the datagrams lost, some twice, out of order; retransmissions carry it."""
+    desk = Desk(guarded())
+    desk.network.conditions = Conditions(delay=(0.005, 0.2), loss=0.3, duplication=0.1)
+    desk.stack.rng.seed(seed)
+    desk.register()
+    desk.run(3600)
+    assert desk.events[0] == Registered(600)
+    assert desk.client.state in (RegistrarState.REGISTERED, RegistrarState.REFRESHING)
+
+
+# -- wishes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_refresh_asked_for_is_told() -> None:
+    """It comes at once, and instead of the one that was timed."""
+    desk = Desk().register()
+    desk.run(10)
+    desk.tell(desk.client.refresh)
+    assert desk.client.state is RegistrarState.REFRESHING
+    desk.tell(desk.client.refresh)
+    desk.run(1)
+    assert desk.events == [Registered(600), Registered(600)]
+    assert len(desk.requests) == 2
+    desk.run(340)
+    assert len(desk.requests) == 2, "60 % of the lifetime counts from the newest"
+
+
+def test_a_refresh_asked_for_ends_the_wait() -> None:
+    """After a failure nobody has to wait out the backoff."""
+    desk = Desk(always(500)).register()
+    desk.registrar.answer = lambda request, now: bound(request)
+    desk.tell(desk.client.refresh)
+    desk.run(0.1)
+    assert desk.events[-1] == Registered(600)
+
+
+def test_starting_twice_is_starting_once() -> None:
+    """One registration an account."""
+    desk = Desk()
+    desk.stack.register(desk.line, 0.0)
+    desk.tell(desk.client.start)
+    desk.run(1)
+    assert len(desk.requests) == 1
+
+
+def test_stopping_removes_the_binding() -> None:
+    """§10.2.2: the same Contact with expires 0; nothing is left to do, or timed, afterwards."""
+    desk = Desk(guarded()).register()
+    desk.tell(desk.client.stop)
+    desk.tell(desk.client.stop)
+    assert desk.client.state is RegistrarState.UNREGISTERING
+    desk.run(1)
+    assert desk.events == [Registered(600), Unregistered()]
+    assert desk.client.state is RegistrarState.CLOSED
+    assert desk.requests[-1].expires == 0
+    assert desk.requests[-1].contact is not None
+    assert desk.requests[0].contact is not None
+    assert desk.requests[-1].contact.uri == desk.requests[0].contact.uri
+    desk.tell(desk.client.refresh)
+    desk.run(4000)
+    assert desk.requests[-1].expires == 0
+    assert desk.stack.idle
+
+
+@pytest.mark.parametrize(
+    "answer", [always(403), always(500), always(423, ("Min-Expires", "60")), lambda request, now: None]
+)
+def test_stopping_ends_whatever_the_answer(answer: Answer) -> None:
+    """64*T1 at the latest; nobody retries an un-REGISTER."""
+    desk = Desk().register()
+    desk.registrar.answer = answer
+    desk.tell(desk.client.stop)
+    desk.run(33)
+    assert desk.events == [Registered(600), Unregistered()]
+    assert len(desk.requests) == 2
+    assert desk.client.state is RegistrarState.CLOSED
+
+
+def test_stopping_before_and_without_a_binding_says_nothing_to_the_registrar() -> None:
+    """There is nothing to remove: never started, or refused from the beginning."""
+    desk = Desk(always(403)).register()
+    desk.tell(desk.client.stop)
+    assert desk.events[-1] == Unregistered()
+    desk.run(200)
+    assert len(desk.requests) == 1
+
+
+def test_stopping_while_refreshes_fail_removes_a_binding_that_may_be_alive() -> None:
+    """The registrar holds it until it lapses, whatever it thinks of the refresh."""
+    desk = Desk().register()
+    desk.registrar.answer = always(500)
+    desk.network.run_until(lambda: len(desk.events) == 2, limit=600)
+    desk.tell(desk.client.stop)
+    desk.run(1)
+    assert desk.requests[-1].expires == 0
+    assert desk.events[-1] == Unregistered()
+    desk = Desk().register()
+    desk.registrar.answer = always(500)
+    desk.run(700)
+    before = len(desk.requests)
+    desk.tell(desk.client.stop)
+    desk.run(1)
+    assert len(desk.requests) == before, "it has lapsed"
+
+
+def test_stopping_waits_for_the_register_under_way() -> None:
+    """§10.2: no second REGISTER before the first is answered; its binding is then removed."""
+    desk = Desk()
+    desk.stack.register(desk.line, 0.0)
+    desk.network.flush()
+    desk.tell(desk.client.stop)
+    assert desk.client.state is RegistrarState.STOPPING
+    desk.run(1)
+    assert [request.expires for request in desk.requests] == [600, 0]
+    assert desk.times[1] > desk.times[0]
+    assert desk.events == [Unregistered()]
+
+
+def test_stopping_while_the_first_register_is_refused() -> None:
+    """Nothing was bound, nothing is removed."""
+    desk = Desk(always(403))
+    desk.stack.register(desk.line, 0.0)
+    desk.tell(desk.client.stop)
+    desk.run(1)
+    assert len(desk.requests) == 1
+    assert desk.events == [Unregistered()]
+
+
+def test_stopping_does_not_wait_long_for_a_silent_registrar() -> None:
+    """After a second the un-REGISTER goes out all the same; a late challenge to the first REGISTER is not answered."""
+    desk = Desk(lambda request, now: None)
+    desk.stack.register(desk.line, 0.0)
+    desk.run(0.3)
+    desk.tell(desk.client.stop)
+    desk.run(STOP_PATIENCE + 0.05)
+    assert [request.expires for request in desk.requests] == [600, 0]
+    verifier = DigestVerifier("example.com", {"alice": PASSWORD}.get, random.Random(1))
+    challenge = ("WWW-Authenticate", verifier.challenge(desk.network.now)[0])
+    desk.registrar.say_later(reply(desk.requests[0], 401, challenge), 0.1)
+    desk.run(0.5)
+    assert len(desk.requests) == 2
+    desk.registrar.say_later(reply(desk.requests[1], 200), 0.1)
+    desk.run(0.5)
+    assert desk.events == [Unregistered()]
+    assert desk.client.state is RegistrarState.CLOSED
+
+
+def test_abandoning_is_silent() -> None:
+    """For an account whose first REGISTER failed: no event, no request, no timer; an answer under way is not heard."""
+    desk = Desk(always(500)).register()
+    desk.tell(desk.client.abandon)
+    desk.run(400)
+    assert len(desk.requests) == 1
+    assert len(desk.events) == 1
+    desk = Desk(guarded())
+    desk.stack.register(desk.line, 0.0)
+    desk.network.flush()
+    desk.tell(desk.client.abandon)
+    desk.run(100)
+    assert len(desk.requests) == 1
+    assert desk.events == []
+    assert desk.stack.idle
+
+
+def test_the_backoff_is_bounded() -> None:
+    """However many failures there were."""
+    rng = random.Random(1)
+    assert all(225 <= Backoff().delay(failures, rng) <= 375 for failures in (9, 100, 10**6))
+    assert 7.5 <= Backoff(first=10.0).delay(1, rng) <= 12.5
+
+
+def test_no_password_in_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """CONTRACT §5: state changes are logged, with the account's name and nothing else."""
+    caplog.set_level("DEBUG")
+    desk = Desk(guarded()).register()
+    assert "registration of alice@192.0.2.53: registering -> registered" in caplog.text
+    assert PASSWORD not in caplog.text
+    assert PASSWORD not in repr(desk.line) + repr(desk.line.account) + repr(desk.events)

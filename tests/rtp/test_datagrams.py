@@ -1,0 +1,172 @@
+"""Both ways to read and to write sockets do the same."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from rtp import kernel
+from rtp.datagrams import SLOT_BYTES, KernelReader, PortableReader, Reader, make_reader
+from rtp.endpoint import endpoint_of, endpoint_of_words
+from rtp.g711 import Law
+from rtp.packetizer import PACKET_BYTES, Sending, begin, set_codec
+from rtp.transmit import KernelTransmitter, PortableTransmitter, Transmitter, make_transmitter
+
+needs_kernel = pytest.mark.skipif(not kernel.AVAILABLE, reason="this system's C library is not used")
+READERS = [pytest.param(KernelReader, marks=needs_kernel), PortableReader]
+TRANSMITTERS = [pytest.param(KernelTransmitter, marks=needs_kernel), PortableTransmitter]
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def host(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((name, 0))
+    except OSError:
+        pytest.skip(f"no {name} on this machine")
+    return name
+
+
+def bound(host: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind((host, 0))
+    return sock
+
+
+@pytest.fixture
+def sockets(host: str) -> Iterator[list[socket.socket]]:
+    """Four sockets on the loopback."""
+    opened = [bound(host) for _ in range(4)]
+    yield opened
+    for sock in opened:
+        sock.close()
+
+
+@pytest.mark.parametrize("make", READERS)
+def test_a_round_holds_one_datagram_of_each_socket(make: Callable[[int], Reader], sockets: list[socket.socket]) -> None:
+    reader = make(8)
+    here, there = sockets[:2], sockets[2]
+    for row, sock in zip((5, 3), here, strict=True):
+        reader.register(sock, row)
+    assert reader.read() is None
+    for number in range(3):
+        there.sendto(b"first %d" % number, here[0].getsockname())
+    there.sendto(b"second", here[1].getsockname())
+    seen: list[tuple[int, bytes]] = []
+    sizes = []
+    while (datagrams := reader.read()) is not None:
+        sizes.append(len(datagrams.rows))
+        for row, length, source, data in zip(
+            datagrams.rows, datagrams.lengths, datagrams.sources, datagrams.data, strict=True
+        ):
+            seen.append((int(row), data[:length].tobytes()))
+            assert endpoint_of_words(source).address[:2] == there.getsockname()[:2]
+        assert np.abs(datagrams.arrivals - time.time()).max() < 60
+    assert sizes == [2, 1, 1]
+    assert sorted(seen) == [(3, b"second"), (5, b"first 0"), (5, b"first 1"), (5, b"first 2")]
+    reader.unregister(here[0])
+    there.sendto(b"nobody", here[0].getsockname())
+    assert reader.read() is None
+    reader.close()
+
+
+@pytest.mark.parametrize("make", READERS)
+def test_more_sockets_than_slots_take_more_rounds(make: Callable[[int], Reader], sockets: list[socket.socket]) -> None:
+    reader = make(2)
+    for row, sock in enumerate(sockets[:3]):
+        reader.register(sock, row)
+        sockets[3].sendto(b"x", sock.getsockname())
+    rows: list[int] = []
+    while (datagrams := reader.read()) is not None:
+        rows += datagrams.rows.tolist()
+    assert sorted(rows) == [0, 1, 2]
+    reader.resize(4)
+    sockets[3].sendto(b"x", sockets[1].getsockname())
+    datagrams = reader.read()
+    assert datagrams is not None
+    assert datagrams.rows.tolist() == [1]
+    reader.close()
+
+
+@pytest.mark.parametrize("make", READERS)
+def test_a_datagram_too_long_for_its_slot_reads_as_empty(
+    make: Callable[[int], Reader], sockets: list[socket.socket]
+) -> None:
+    reader = make(2)
+    reader.register(sockets[0], 0)
+    for length in (SLOT_BYTES + 1, SLOT_BYTES - 1, 0):
+        sockets[1].sendto(bytes(length), sockets[0].getsockname())
+        datagrams = reader.read()
+        assert datagrams is not None
+        assert datagrams.lengths.tolist() == [length if length < SLOT_BYTES else 0]
+    reader.close()
+
+
+@needs_kernel
+def test_the_kernel_stamps_arrivals(sockets: list[socket.socket]) -> None:
+    reader = KernelReader(2)
+    sockets[0].setsockopt(socket.SOL_SOCKET, kernel.SO_TIMESTAMPNS, 1)
+    reader.register(sockets[0], 0)
+    before = time.time()
+    sockets[1].sendto(b"x", sockets[0].getsockname())
+    after = time.time()
+    datagrams = reader.read()
+    assert datagrams is not None
+    assert before - 0.001 <= datagrams.arrivals[0] <= after + 0.001
+    reader.close()
+
+
+def sending(rows: int) -> Sending:
+    columns = Sending(rows)
+    for row in range(rows):
+        begin(columns, row, random.Random(row))
+        set_codec(columns, row, Law.PCMU, 0)
+    return columns
+
+
+@pytest.mark.parametrize("make", TRANSMITTERS)
+def test_every_row_goes_to_its_own_address(make: Callable[[], Transmitter], sockets: list[socket.socket]) -> None:
+    columns = sending(4)
+    transmitter = make()
+    routes = [
+        (row, sockets[source], endpoint_of(sockets[target].getsockname()))
+        for row, source, target in ((3, 0, 2), (1, 1, 3))
+    ]
+    transmitter.prepare(columns, routes)
+    assert transmitter.send_all(PACKET_BYTES) == []
+    for row, source, target in ((3, 0, 2), (1, 1, 3)):
+        data, address = sockets[target].recvfrom(2048)
+        assert data == columns.packet[row, :PACKET_BYTES].tobytes()
+        assert address[:2] == sockets[source].getsockname()[:2]
+
+
+@pytest.mark.parametrize("make", TRANSMITTERS)
+def test_what_cannot_be_sent_is_told_and_the_rest_goes_out(make: Callable[[], Transmitter]) -> None:
+    columns = sending(2)
+    with bound("127.0.0.1") as here, bound("127.0.0.1") as there:
+        transmitter = make()
+        unreachable = endpoint_of(("255.255.255.255", 5004))
+        transmitter.prepare(columns, [(0, here, unreachable), (1, here, endpoint_of(there.getsockname()))])
+        assert transmitter.send_all(PACKET_BYTES) == [0]
+        assert there.recv(2048) == columns.packet[1, :PACKET_BYTES].tobytes()
+
+
+@pytest.mark.parametrize("make", TRANSMITTERS)
+def test_nothing_prepared_nothing_sent(make: Callable[[], Transmitter]) -> None:
+    assert make().send_all(PACKET_BYTES) == []
+
+
+def test_the_system_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "AVAILABLE", False)
+    reader = make_reader(1)
+    assert isinstance(reader, PortableReader)
+    reader.close()
+    assert isinstance(make_transmitter(), PortableTransmitter)
