@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import queue
-import threading
 from collections import deque
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -86,10 +85,17 @@ class QueueSink:
         return self._frames.popleft()
 
 
+_writer = ThreadPoolExecutor(1, thread_name_prefix="wav-recorder")
+"""Writes all recordings of the process, block after block. The interpreter does not end before it has caught up, so a
+program that ends right after its call leaves whole files."""
+
+
 class WavSink:
-    """Records to a 16-bit mono wav. The clock only queues; a thread writes in blocks of half a second."""
+    """Records to a 16-bit mono wav. The clock only queues; one thread for all recordings writes half-second blocks."""
 
     BLOCK_FRAMES = 25
+    MAX_WAITING_BLOCKS = 120
+    """A disk that is a minute behind ends the recording before it takes the memory."""
 
     def __init__(self, path: str | Path, rate: int = 8000) -> None:
         """Creates the file.
@@ -99,9 +105,10 @@ class WavSink:
         """
         self.path = path
         self._rate = rate
-        self._pending: list[NDArray[np.int16]] = []
-        self._blocks: queue.SimpleQueue[list[NDArray[np.int16]] | None] = queue.SimpleQueue()
-        self._closed = False
+        self._block: list[NDArray[np.int16]] = []
+        self._handed_over = 0  # counted by the clock's thread,
+        self._taken = 0  # and by the writer's
+        self._complete: Future[None] | None = None
         self.samples = 0
         """Samples recorded so far."""
         self.error: Exception | None = None
@@ -112,8 +119,6 @@ class WavSink:
             )
         except soundfile.SoundFileError as error:
             raise OSError(f"cannot record to {path}: {getattr(error, 'error_string', error)}") from error
-        self._thread = threading.Thread(target=self._write_blocks, name="wav-recorder", daemon=True)
-        self._thread.start()
 
     @property
     def seconds(self) -> float:
@@ -122,38 +127,54 @@ class WavSink:
 
     def write(self, pcm: NDArray[np.int16]) -> None:
         """Queues a copy for the thread."""
-        if self._closed:
+        if self._complete is not None or self.error is not None:
             return
-        self._pending.append(pcm.copy())
+        self._block.append(pcm.copy())
         self.samples += len(pcm)
-        if len(self._pending) >= self.BLOCK_FRAMES:
-            self._blocks.put(self._pending)
-            self._pending = []
+        if len(self._block) >= self.BLOCK_FRAMES:
+            if self._handed_over - self._taken >= self.MAX_WAITING_BLOCKS:
+                self._give_up(OSError("the disk is too slow"))
+            else:
+                self._hand_over()
 
     def close(self) -> None:
         """Ends the recording; the thread writes what is queued and closes the file. Does not wait for it."""
-        if not self._closed:
-            self._closed = True
-            self._blocks.put(self._pending)
-            self._blocks.put(None)
+        if self._complete is None:
+            if self._block:
+                self._hand_over()
+            self._complete = _writer.submit(self._finish)
 
     async def wait_closed(self) -> None:
         """Waits until the file is complete on disk, off the loop's thread."""
         self.close()
-        await asyncio.to_thread(self._thread.join)
+        if self._complete is not None:
+            await asyncio.wait({asyncio.wrap_future(self._complete)})
 
     def join(self) -> None:
         """`wait_closed` for callers without an event loop."""
         self.close()
-        self._thread.join()
+        if self._complete is not None:
+            futures.wait({self._complete})
 
-    def _write_blocks(self) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._file.close)
-            while (block := self._blocks.get()) is not None:
-                if block and self.error is None:
-                    try:
-                        self._file.write(np.concatenate(block))
-                    except (soundfile.SoundFileError, OSError) as error:
-                        self.error = error
-                        logger.error("recording to %s stopped: %s", self.path, error)
+    def _hand_over(self) -> None:
+        block, self._block = self._block, []
+        self._handed_over += 1
+        _writer.submit(self._write_block, block)
+
+    def _write_block(self, block: list[NDArray[np.int16]]) -> None:
+        self._taken += 1
+        if self.error is None:
+            try:
+                self._file.write(np.concatenate(block))
+            except (soundfile.SoundFileError, OSError) as error:
+                self._give_up(error)
+
+    def _finish(self) -> None:
+        try:
+            self._file.close()
+        except (soundfile.SoundFileError, OSError) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.error = error
+        logger.error("recording to %s stopped: %s", self.path, error)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +120,35 @@ def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
         sink.join()
     assert isinstance(sink.error, OSError)
     assert caplog.text.count("No space left") == 1
+
+
+def test_a_disk_that_lags_a_minute_behind_stops_the_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = WavSink(tmp_path / "x.wav")
+    go_on = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sink, "_file", type("Slow", (), {"write": lambda self, _: go_on.wait(30), "close": lambda self: None})()
+        )
+        for _ in range((WavSink.MAX_WAITING_BLOCKS + 5) * WavSink.BLOCK_FRAMES):
+            sink.write(frame(1))
+        assert "too slow" in str(sink.error)
+        assert sink.seconds <= 62
+        go_on.set()
+        sink.join()
+    assert caplog.text.count("too slow") == 1
+
+
+def test_a_program_that_ends_right_after_the_call_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    program = f"""
+import numpy as np
+from rtp.sinks import WavSink
+sink = WavSink({str(path)!r})
+for _ in range(301):
+    sink.write(np.ones(160, np.int16))
+sink.close()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert soundfile.info(path).frames == 301 * FRAME
