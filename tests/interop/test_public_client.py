@@ -37,7 +37,7 @@ async def test_the_public_client_drives_the_life_cycle(peers: Peers, tmp_path: P
 
     await carol.event("CALL_ESTABLISHED", timeout=30)  # the outgoing call was transferred
     await bob.event("CALL_CLOSED")
-    heard = read_wav(await bob.recording())
+    heard = read_wav(await bob.recording(call=0))
     await carol.hangup()
     await carol.event("CALL_CLOSED")
     await carol.dial(f"sip:{account}")

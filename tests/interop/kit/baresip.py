@@ -209,16 +209,19 @@ class Baresip:
             raise ProgramError(f"{error}; reported so far: {seen or 'nothing'}") from None
         return matching()[count - 1]
 
-    async def recording(self, *, timeout: float = 5.0) -> Path:
-        """The wav with what it heard in its newest call; call this after the call has ended.
+    async def recording(self, call: int = -1, *, timeout: float = 5.0) -> Path:
+        """The wav with what it heard in one of its calls; call this after that call has ended.
 
         baresip completes the file's header when the call's audio is destroyed.
+
+        Args:
+            call: 0 is its first call, -1 its newest. A transfer has it place one more.
         """
         deadline = time.monotonic() + timeout
         while True:
-            files = sorted(self.folder.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime)
-            if files and _is_complete(files[-1]):
-                return files[-1]
+            files = sorted(self.folder.glob("dump-*-dec.wav"))  # named by the second they were begun
+            if files and _is_complete(files[call]):
+                return files[call]
             if time.monotonic() > deadline:
                 raise ProgramError(f"{self.program.name} left no complete recording in {self.folder}")
             await asyncio.sleep(0.02)
