@@ -63,6 +63,8 @@ class Line:
         """The newest transition about the binding was REGISTERED."""
         self.session_open = False
         self.had_session = False
+        self.session_end: asyncio.Future[Status] | None = None
+        """The newest SipEndSession that had a session to end; done with its SESSION_ENDED."""
         self.auto_answer_interval = 0
         self.ongoing: OngoingCall | None = None
         self.lock = asyncio.Lock()

@@ -8,7 +8,7 @@ from service.calls import hang_up
 from service.errors import NoSession, RegistrationCancelled
 from service.line import Line
 from service.operation import Operation
-from service.status import Status, StatusType
+from service.status import Phase, Status, StatusType
 from sipcore.config import Account
 from sipcore.errors import AccountNotRegistered, CallInProgress, SipError
 
@@ -79,13 +79,17 @@ async def end_session(line: Line, operation: Operation) -> Status:
     Returns:
         SESSION_ENDED, or NO_SESSION (recorded where a session had been open before).
     """
+    if line.session_end is not None:
+        await asyncio.wait({line.session_end})  # one that is under way comes first
     if not line.session_open:
         error = NoSession(f"No session is open for {line.name}")
-        if line.had_session:
+        # A server that stops closes sessions without SESSION_ENDED; nothing is a repetition then.
+        if line.had_session and line.history.phase is Phase.CLOSED:
             return line.record(line.status(StatusType.NO_SESSION, error=error))
         return line.refuse(StatusType.NO_SESSION, error)
     line.session_open = False  # from here on: no new call in either direction
     ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+    line.session_end = ended
     line.spawn(_end_session(line, operation, ended))
     return await asyncio.shield(ended)
 

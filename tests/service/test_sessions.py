@@ -157,6 +157,25 @@ async def test_ending_no_session_is_refused_and_only_a_repetition_is_recorded() 
 
 
 @in_virtual_time
+async def test_ending_a_session_that_is_being_ended_is_a_repetition_of_it() -> None:
+    bench = Bench()
+    call = await bench.connected()
+    call.bye_delay = 1.0
+    first, second = await asyncio.gather(bench.end_session(), bench.end_session())
+    assert (first.type, second.type) == (StatusType.SESSION_ENDED, StatusType.NO_SESSION)
+    assert bench.types()[-2:] == ["SESSION_ENDED", "NO_SESSION"]
+
+
+@in_virtual_time
+async def test_ending_a_session_that_a_stopping_server_has_closed_is_refused_and_not_recorded() -> None:
+    bench = Bench()
+    await bench.connected()
+    bench.accounts.stop_taking_calls()
+    assert (await bench.end_session()).exception == "NoSession"
+    assert bench.types()[-1] == "OUTGOING_CALL_CONNECTED"
+
+
+@in_virtual_time
 async def test_ending_a_session_ends_its_call_first() -> None:
     bench = Bench()
     call = await bench.connected()

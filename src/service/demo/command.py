@@ -46,7 +46,7 @@ def demo(
         str, typer.Option("--log-level", metavar="debug|info|warning|error", help="Least severity to log.")
     ] = "warning",
 ) -> None:
-    """See and hear it work: calls over real SIP, RTP and gRPC, all inside this program, in about 20 seconds.
+    """See and hear it work: calls over real SIP, RTP and gRPC, all inside this program, in about 15 seconds.
 
     Starts the server of "sipcore serve", and as its far end a registrar with digest authentication and three
     telephones, on free ports of 127.0.0.1. Then drives the server over gRPC as a voice bot does: register, open a

@@ -302,7 +302,7 @@ class _Play:
         try:
             draw(picture, self._plan.folder / "heard.png")
         except PlottingMissing:
-            self._stage.note('picture    none: matplotlib is not installed (pip install "sipcore[plot]" adds it)')
+            self._stage.note("picture    none: matplotlib is not installed (pip install matplotlib)")
         else:
             self._stage.note(f"picture    {self._plan.folder / 'heard.png'}")
 
