@@ -1,0 +1,136 @@
+"""The far end of `rtp_jitter.py`: takes RTP with the kernel's receive times, sends each packet back, and measures.
+
+It runs in a process of its own. The kernel stamps a packet when it arrives, on the loopback inside the sender's own
+``send``, so what is measured does not depend on when this process gets to read it.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from common import Window, raise_file_limit
+
+from rtp import kernel
+from rtp.datagrams import make_reader
+from rtp.endpoint import endpoint_of_words
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+__all__ = ["HISTOGRAM_EDGES_MS", "receive"]
+
+HOST = "127.0.0.1"
+PERIOD = 0.02
+RATE = 8000
+LOOK_SECONDS = 0.002
+"""How often the sockets are looked at."""
+
+HISTOGRAM_EDGES_MS = np.linspace(0, 60, 241)
+TIME_LINE_SECONDS = 0.1
+
+
+def receive(calls: int, pipe: Connection) -> None:
+    """The process: sends its ports, records between "begin" and "end", sends the measures."""
+    raise_file_limit(calls + 100)
+    reader = make_reader(max(16, calls))
+    sockets = []
+    for row in range(calls):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((HOST, 0))
+        sock.setblocking(False)
+        if kernel.AVAILABLE:
+            sock.setsockopt(socket.SOL_SOCKET, kernel.SO_TIMESTAMPNS, 1)
+        reader.register(sock, row)
+        sockets.append(sock)
+    pipe.send([sock.getsockname()[1] for sock in sockets])
+    back: dict[int, tuple[Any, ...]] = {}
+    record: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
+    begin = end = 0.0
+    window = Window()
+    while not end:
+        if pipe.poll():
+            match pipe.recv():
+                case "begin":
+                    begin = time.time()
+                    window.begin()
+                case "end":
+                    end = time.time()
+                    window.end()
+        while (datagrams := reader.read()) is not None:
+            headers = np.ascontiguousarray(datagrams.data[:, :12])
+            record.append(
+                (
+                    datagrams.rows,
+                    datagrams.arrivals,
+                    headers.view(">u2")[:, 1].astype(np.int64),
+                    headers.view(">u4")[:, 1].astype(np.int64),
+                )
+            )
+            for slot, (row, length) in enumerate(zip(datagrams.rows.tolist(), datagrams.lengths.tolist(), strict=True)):
+                if row not in back:
+                    back[row] = endpoint_of_words(datagrams.sources[slot]).address
+                sockets[row].sendto(datagrams.data[slot, :length].data, back[row])
+        time.sleep(LOOK_SECONDS)
+    rows, arrivals, sequences, timestamps = (np.concatenate(parts) for parts in zip(*record, strict=True))
+    inside = (arrivals >= begin) & (arrivals < end)
+    result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], calls)
+    result["receiver_cpu_cores"] = window.cpu / window.wall
+    pipe.send(result)
+    for sock in sockets:
+        sock.close()
+    reader.close()
+
+
+def measure(
+    rows: NDArray[np.int64],
+    arrivals: NDArray[np.float64],
+    sequences: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    calls: int,
+) -> dict[str, Any]:
+    """What the packets of one window say about their sender."""
+    deviations, lateness, jitters, intervals, times = [], [], [], [], []
+    missing = 0
+    order = np.argsort(rows, kind="stable")
+    for mine in np.split(order, np.searchsorted(rows[order], np.arange(1, calls))):
+        if len(mine) < 2:
+            continue
+        arrival, sequence, timestamp = arrivals[mine], sequences[mine], timestamps[mine]
+        step = (np.diff(sequence) + 0x8000 & 0xFFFF) - 0x8000
+        missing += int((step[step > 0] - 1).sum())
+        interval = np.diff(arrival)
+        deviations.append(np.abs(interval - PERIOD))
+        intervals.append(interval)
+        times.append(arrival[1:] - arrivals[0])
+        media = np.concatenate([[0], np.cumsum((np.diff(timestamp) + 2**31 & 0xFFFFFFFF) - 2**31)]) / RATE
+        offset = arrival - media
+        lateness.append(offset - offset.min())
+        jitter = 0.0
+        for difference in np.abs(np.diff(offset)).tolist():
+            jitter += (difference - jitter) / 16
+        jitters.append(jitter * 1000)
+    if not deviations:
+        return {"streams": 0, "packets": 0}
+    deviation = np.concatenate(deviations) * 1000
+    late = np.concatenate(lateness) * 1000
+    when, slots = np.concatenate(times), int(arrivals.max() - arrivals.min()) * int(1 / TIME_LINE_SECONDS) + 1
+    worst = np.zeros(slots)
+    np.maximum.at(worst, np.minimum((when / TIME_LINE_SECONDS).astype(int), slots - 1), deviation)
+    histogram, _ = np.histogram(np.concatenate(intervals) * 1000, HISTOGRAM_EDGES_MS)
+    return {
+        "streams": len(deviations),
+        "packets": len(rows),
+        "sequence_gaps": missing,
+        "deviation_ms": dict(
+            zip(("p50", "p90", "p99", "max"), np.percentile(deviation, (50, 90, 99, 100)).tolist(), strict=True)
+        ),
+        "lateness_ms_p99": float(np.percentile(late, 99)),
+        "jitter_ms": {"median": float(np.median(jitters)), "max": max(jitters)},
+        "interval_histogram": histogram.tolist(),
+        "worst_deviation_ms_by_100_ms": worst.round(3).tolist(),
+    }
