@@ -34,8 +34,7 @@ def sources() -> list[Path]:
 def digest() -> str:
     """One line ``<sha256>  <path>`` for each source."""
     return "".join(
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROTO).as_posix()}\n"
-        for path in sources()
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROTO).as_posix()}\n" for path in sources()
     )
 
 

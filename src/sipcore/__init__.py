@@ -95,6 +95,7 @@ __all__ = [
     "ServerUnreachable",
     "SipError",
     "Timers",
+    "Trace",
     "Transfer",
     "TransferError",
     "TransferProgress",

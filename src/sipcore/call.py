@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
     from rtp.sinks import WavSink
     from rtp.statistics import StreamStatistics
-
     from sipcore.broadcast import Subscription
     from sipcore.media import AudioInput, CallMedia, Playback
     from sipcore.protocol.invite_session import InviteSession

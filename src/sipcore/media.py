@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from rtp.stream import PlaybackResult
 
 from rtp.sinks import QueueSink, WavSink
 from rtp.sources import ArraySource
+from rtp.stream import PlaybackResult
 from rtp.wav import AudioError, load_wav
 from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rtp.engine import MediaEngine
     from rtp.statistics import StreamStatistics
     from rtp.stream import Playback as StreamPlayback
-
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
 __all__ = ["AudioInput", "CallMedia", "Playback"]

@@ -10,7 +10,6 @@ import random
 from typing import TYPE_CHECKING
 
 from rtp.engine import MediaEngine
-
 from rtp.ports import NoPortAvailable
 from sipcore.config import UserAgentConfig
 from sipcore.errors import CallError, SipError

@@ -24,7 +24,12 @@ LOOPBACK = "127.0.0.1"
 
 async def start(folder: Path, name: str, *arguments: str, password: str = "") -> Process:
     """One example as a process of its own in ``folder``."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "SIPCORE_PASSWORD": password}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "SIPCORE_PASSWORD": password,
+    }
     return await asyncio.create_subprocess_exec(
         sys.executable, EXAMPLES / name, *arguments, cwd=folder, env=environment, stdout=PIPE, stderr=STDOUT
     )

@@ -37,7 +37,7 @@ def _connect() -> tuple[Scene, RawPeer, InviteSession]:
 
 def test_an_invite_is_sent_again_with_credentials() -> None:
     """§22.2: same Call-ID, From tag and To, CSeq one higher, a new branch; the 407 is ACKed (§17.1.1.3)."""
-    scene, peer, session = _dial()
+    _, peer, session = _dial()
     first = _last(peer, "INVITE")
     peer.respond(first, 407, extra=CHALLENGE)
     second = _last(peer, "INVITE")

@@ -11,7 +11,7 @@ from sipcore.protocol.session_events import SessionEnded, SessionEstablished, Se
 from tests.flows.scene import Phone, Scene
 from tests.kit.network import Conditions
 
-SCRIPTS = 3000
+SCRIPTS = 150
 SECONDS = 40.0
 """How long a script goes on; then both sides hang up."""
 QUIET = 120.0

@@ -140,5 +140,7 @@ def test_a_wish_at_any_instant_leaves_nothing_behind(wish: str, side: str, insta
     if session is not None:
         WISHES[wish](scene, phone, session)
         scene.network.flush()
-    script.run(lambda: all(each is not None and each.state is SessionState.ENDED for each in (script.here, script.there)))
+    script.run(
+        lambda: all(each is not None and each.state is SessionState.ENDED for each in (script.here, script.there))
+    )
     _check(scene, script)

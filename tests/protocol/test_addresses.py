@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +103,12 @@ def test_what_is_no_account_is_refused_with_the_field_and_the_reason(text: str, 
 )
 def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
     """RFC 3261 §19.1.1 advises against it; an error message is no place for one either."""
-    for parse in (parse_account, parse_outbound_proxy, lambda name: parse_callee(name, HOME)):
+    parsers: tuple[Callable[[str], object], ...] = (
+        parse_account,
+        parse_outbound_proxy,
+        lambda name: parse_callee(name, HOME),
+    )
+    for parse in parsers:
         with pytest.raises(InvalidAddress) as caught:
             parse(text)
         assert "hunt" not in str(caught.value)
@@ -234,12 +241,13 @@ def test_a_name_without_a_host_needs_an_account(text: str) -> None:
 @given(st.text(max_size=60) | st.from_regex(r"(sips?:|tel:)?[\w.#%*+:;@?<>\[\]\- ]{0,40}", fullmatch=True))
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     """What comes out can be sent: it parses again to the same URI, in printable ASCII without spaces."""
-    for parse in (
+    parsers: tuple[Callable[[], Uri], ...] = (
         lambda: parse_account(text).aor,
         lambda: parse_account(text).registrar,
         lambda: parse_outbound_proxy(text),
         lambda: parse_callee(text, HOME),
-    ):
+    )
+    for parse in parsers:
         try:
             uri = parse()
         except InvalidAddress:
