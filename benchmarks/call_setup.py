@@ -31,6 +31,7 @@ from typing import cast
 
 from sipcore.config import Account, UserAgentConfig
 from sipcore.registration import Registration
+from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
 
 HOST = "127.0.0.1"
@@ -348,6 +349,7 @@ def main() -> None:
         import uvloop
 
         factory = uvloop.new_event_loop
+    tune_interpreter()
     with asyncio.Runner(loop_factory=factory) as runner:
         rows = runner.run(measure([int(word) for word in options.concurrency.split(",")], options.calls))
     options.out.mkdir(parents=True, exist_ok=True)

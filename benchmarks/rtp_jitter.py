@@ -33,6 +33,7 @@ from common import Window, machine, median_of, print_table, raise_file_limit, st
 from rtp_receiver import HISTOGRAM_EDGES_MS, receive
 
 from rtp.engine import MediaEngine
+from sipcore.tuning import tune_interpreter
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -74,6 +75,7 @@ def engine_sender(ports: list[int], pipe: Connection, uvloop: bool) -> None:
 
 async def _run_engine(ports: list[int], pipe: Connection) -> None:
     raise_file_limit(2 * len(ports) + 100)
+    tune_interpreter()
     engine = MediaEngine(ports=(16384, 65535), capacity=len(ports))
     await engine.start()
     tones = [EndlessTone(300 + 10 * number) for number in range(10)]

@@ -6,6 +6,7 @@ says which bits a comparison looks at (neither an IPv6 flow label nor a scope).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import struct
@@ -37,6 +38,7 @@ class Endpoint(NamedTuple):
         return np.frombuffer(self.raw.ljust(SOURCE_BYTES, b"\0"), np.uint64)
 
 
+@functools.lru_cache(4096)
 def family_of(host: str) -> socket.AddressFamily:
     """The address family of a numeric host.
 

@@ -1,4 +1,4 @@
-"""Which event loop, and how the interpreter's threads share it."""
+"""Which event loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from service.config import SettingsError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-__all__ = ["SWITCH_INTERVAL", "loop_factory"]
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a waiting thread gets the interpreter. gRPC polls in a thread of its own: with the
-default of
-5 ms it holds up the 20 ms media clock; with this the p99 of the clock's deviation falls several times."""
+__all__ = ["loop_factory"]
 
 
 def loop_factory(name: str) -> Callable[[], AbstractEventLoop] | None:

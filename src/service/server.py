@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 from types import TracebackType
 
 import grpc
@@ -14,9 +13,9 @@ import grpc
 from service.accounts import Accounts
 from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
-from service.loops import SWITCH_INTERVAL
 from service.servicer import GRPC_OPTIONS, Servicer
 from sipcore.net.trace import Trace
+from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
 
 __all__ = ["Server", "StartError", "serve"]
@@ -102,7 +101,7 @@ async def serve(settings: ServerSettings) -> None:
     Raises:
         StartError: see :meth:`Server.start`.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    tune_interpreter()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -55,6 +55,7 @@ from sipcore.events import (
 from sipcore.net.trace import Trace
 from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest, Transfer
+from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
 
 __all__ = [
@@ -104,4 +105,5 @@ __all__ = [
     "Unregistered",
     "UserAgent",
     "UserAgentConfig",
+    "tune_interpreter",
 ]

@@ -45,8 +45,9 @@ class Broadcast(Generic[T]):
         self._buffer = buffer
         self._published = 0
         self._closed = False
-        # Weak: a reader left with `break` is gone with its iterator; nobody has to unsubscribe.
-        self._readers: weakref.WeakSet[Subscription[T]] = weakref.WeakSet()
+        # Weak: a reader left with `break` is gone with its iterator; nobody has to unsubscribe. A list and not a
+        # WeakSet: most calls have no reader, and a busy agent publishes thousands of items a second.
+        self._readers: list[weakref.ref[Subscription[T]]] = []
 
     @property
     def published(self) -> int:
@@ -64,8 +65,9 @@ class Broadcast(Generic[T]):
             return
         self._published += 1
         self._history.append(item)
-        for reader in tuple(self._readers):
-            reader.deliver(self._published, item)
+        if self._readers:
+            for reader in self._living():
+                reader.deliver(self._published, item)
 
     def subscribe(self, *, replay: bool, first: Iterable[T] = ()) -> Subscription[T]:
         """A reader, subscribed from this moment on (not from its first ``await``).
@@ -87,15 +89,22 @@ class Broadcast(Generic[T]):
         if self._closed:
             reader.end()
         else:
-            self._readers.add(reader)
+            self._living()
+            self._readers.append(weakref.ref(reader))
         return reader
 
     def close(self) -> None:
         """Ends every reader's iteration once it has read what it was given. Idempotent."""
         self._closed = True
-        for reader in tuple(self._readers):
+        for reader in self._living():
             reader.end()
         self._readers.clear()
+
+    def _living(self) -> list[Subscription[T]]:
+        """Readers that somebody still holds; the others are forgotten."""
+        found = [(reference, reader) for reference in self._readers if (reader := reference()) is not None]
+        self._readers = [reference for reference, _ in found]
+        return [reader for _, reader in found]
 
 
 class Subscription(AsyncIterator[T | Lost]):

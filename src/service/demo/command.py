@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +15,10 @@ from service.demo.scenes import Plan, perform
 from service.demo.sounds import shipped_speech, shortened
 from service.demo.stage import Stage
 from service.logs import configure_logging
-from service.loops import SWITCH_INTERVAL, loop_factory
+from service.loops import loop_factory
 from service.server import StartError
 from sipcore.net.trace import Trace
+from sipcore.tuning import tune_interpreter
 
 __all__ = ["demo"]
 
@@ -83,7 +83,7 @@ def demo(
             _refuse(f"--trace-sip: {trace_sip}: {error.strerror}")
     plan = Plan(speech, wav.name if wav is not None else "welcome.wav", out, trace_sip)
     configure_logging(log_level, "text")
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    tune_interpreter()
     stage = Stage(Console(highlight=False, no_color=not color or None, emoji=False, markup=False))
     stage.title("sipcore demo: a server, its voice bot, and the people they call, in one program")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import os
 import socket
@@ -26,6 +27,7 @@ MAX_ROUTES = 4096
 """Remote hosts remembered; forged sources of UDP must not fill the memory."""
 
 
+@functools.lru_cache(MAX_ROUTES)
 def ip_literal(host: str) -> str | None:
     """The one way to write an IP address, or None where ``host`` is a name.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ _REVERSED: dict[Direction, Direction] = {
 }
 _SENDING = ("sendrecv", "sendonly")
 _RECEIVING = ("sendrecv", "recvonly")
+_ip = lru_cache(4096)(ip_address)
+"""Calls come from few addresses, and parsing one takes as long as parsing a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +270,13 @@ class OfferAnswer:
             MediaNotAcceptable: RTP cannot be sent there.
         """
         try:
-            address = ip_address(audio.connection)
+            address = _ip(audio.connection)
         except ValueError:
             raise MediaNotAcceptable("the description has no IP address for its audio", code=488) from None
         if address.is_multicast or address == IPv4Address("255.255.255.255"):
             raise MediaNotAcceptable("the description's audio address is no single host's", code=488)
         try:
-            version = ip_address(self._host).version
+            version = _ip(self._host).version
         except ValueError:
             # A name to be resolved by the peer says nothing of the family.
             return address
@@ -336,6 +339,6 @@ def _rtcp(audio: MediaDescription) -> tuple[str, int] | None:
     if not 0 < number < 65536:
         return (audio.connection, audio.port + 1) if audio.port < 65535 else None
     try:
-        return str(ip_address(where.split()[-1])), number
+        return str(_ip(where.split()[-1])), number
     except (ValueError, IndexError):
         return audio.connection, number

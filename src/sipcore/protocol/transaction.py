@@ -152,7 +152,8 @@ class Transaction:
             log.debug("%r: %s ignored: %s", self, event.name, cell.reason)
             return
         if cell.state is not self.state:
-            log.debug("%r: %s -> %s", self, event.name, cell.state.value)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%r: %s -> %s", self, event.name, cell.state.value)
             keep = self._machine.timers[cell.state]
             for timer in self._machine.timers[self.state]:
                 if timer not in keep:

@@ -109,7 +109,8 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value."""
-        key = self.key(name)
+        usual = _NAMES.get(name)
+        key = usual[0] if usual is not None else self.key(name)
         for known, _, value in self._items:
             if known == key:
                 return value
@@ -147,10 +148,13 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Appends a line."""
-        key = self.key(name)
-        self._items.append((key, _CANONICAL.get(key, name), value))
-        if key in self._cache:
-            del self._cache[key]
+        usual = _NAMES.get(name)
+        if usual is None:
+            key = self.key(name)
+            usual = (key, _CANONICAL.get(key, name))
+        self._items.append((*usual, value))
+        if self._cache:
+            self._cache.pop(usual[0], None)
 
     def prepend(self, name: str, value: str) -> None:
         """Puts a line before all others."""
