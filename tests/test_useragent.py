@@ -26,7 +26,7 @@ from sipcore.errors import (
     ServerUnreachable,
     TransferRejected,
 )
-from sipcore.events import CallAnswered, CallEnded, CallHeld, CallResumed, CallRinging, EndCause, Party
+from sipcore.events import CallAnswered, CallEnded, CallHeld, CallResumed, CallRinging, EndCause, Party, Reason
 from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest
 from sipcore.useragent import UserAgent
@@ -309,3 +309,29 @@ async def test_a_failed_first_registration_leaves_nothing_behind() -> None:
         scene.network.conditions = type(scene.network.conditions)()
         await asyncio.sleep(100)
         assert scene.alice.stack.idle
+
+
+@virtual_time
+async def test_how_a_call_ended_is_told_in_full() -> None:
+    """FIELD 21: code, Reason with the Q.850 cause, who hung up, and whether there was early media."""
+    async with pair() as scene:
+        here, there = await scene.connect()
+        await here.hangup(reason=Reason("Q.850", 31, "Normal, unspecified"))
+        ended = await there.wait_ended()
+        assert (ended.by, ended.reason) == (Party.REMOTE, (Reason("Q.850", 31, "Normal, unspecified"),))
+        assert ended.description == "Hung up by sip:alice@192.0.2.1 (Q.850 31 Normal, unspecified)"
+        assert not ended.early_media
+        assert here.ended is not None
+        assert (here.ended.by, here.ended.reason) == (Party.LOCAL, ended.reason)
+
+
+@virtual_time
+async def test_a_call_that_another_telephone_took_is_not_a_missed_one() -> None:
+    """RFC 3326 §3.1."""
+    async with pair() as scene:
+        call = scene.here.place("sip:bob@192.0.2.2")
+        ringing = await anext(scene.there.incoming())
+        await call.hangup(reason=Reason("SIP", 200, "Call completed elsewhere"))
+        assert (await ringing.wait_ended()).answered_elsewhere
+        assert call.ended is not None
+        assert not call.ended.answered_elsewhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from sipcore.events import (
     TransferProgress,
 )
 from sipcore.protocol.builder import check_extension_headers, extension_headers
+from sipcore.protocol.reasons import NORMAL_CLEARING
 from sipcore.protocol.session_events import (
     SessionEnded,
     SessionEstablished,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from rtp.sinks import WavSink
     from rtp.statistics import StreamStatistics
     from sipcore.broadcast import Subscription
+    from sipcore.events import Reason
     from sipcore.media import AudioInput, CallMedia, Playback
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.refer import OutgoingRefer
@@ -91,6 +94,7 @@ class Call:
         self._events: Broadcast[CallEvent] = Broadcast()
         self._transfers: dict[OutgoingRefer, Transfer] = {}
         self._held = False
+        self._early_media = False
         self._end_cause: EndCause | None = None
         loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[None] = loop.create_future()
@@ -178,34 +182,39 @@ class Call:
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
-    async def hangup(self, *, code: int = 603, cause: EndCause | None = None) -> CallEnded:
+    async def hangup(
+        self, *, code: int = 603, cause: EndCause | None = None, reason: Reason = NORMAL_CLEARING
+    ) -> CallEnded:
         """Ends the call: BYE, CANCEL before the answer, or ``code`` to a ringing incoming call. Waits until it is over.
 
         Args:
             code: final response for an incoming call that was not answered yet.
             cause: why, for :class:`~sipcore.events.CallEnded`; default: as the protocol sees it.
+            reason: why, for the far end: the Reason header field of BYE or CANCEL (RFC 3326).
         """
         if self.ended is None:
-            self._begin_end(code, cause)
+            self._begin_end(code, cause, reason)
         return await asyncio.shield(self._over)
 
-    def hangup_now(self, *, code: int = 603, cause: EndCause = EndCause.HANGUP) -> None:
+    def hangup_now(
+        self, *, code: int = 603, cause: EndCause = EndCause.HANGUP, reason: Reason = NORMAL_CLEARING
+    ) -> None:
         """Media stops and the call is over at once; BYE or CANCEL is still sent, and nobody waits for its answer."""
         if self.ended is not None:
             return
         connected = self._settled.done()
-        self._begin_end(code, cause)
+        self._begin_end(code, cause, reason)
         if self.ended is None:
             error = None if connected else NoOngoingCall("Hung up by this side before the answer")
-            self._finish(CallEnded(cause, Party.LOCAL, 0, "Hung up by this side at once", error))
+            self._finish(CallEnded(cause, Party.LOCAL, 0, "Hung up by this side at once", error, (reason,)))
 
-    def _begin_end(self, code: int, cause: EndCause | None) -> None:
+    def _begin_end(self, code: int, cause: EndCause | None, reason: Reason) -> None:
         self._end_cause = cause
         if self._media is not None:
             self._media.stop()
         if self.state is not CallState.ENDING:
             self.state = CallState.ENDING
-            self._session.hang_up(self._runtime.now(), code=code)
+            self._session.hang_up(self._runtime.now(), code=code, reasons=(reason,))
             self._runtime.pump()
 
     async def wait_ended(self) -> CallEnded:
@@ -358,8 +367,8 @@ class Call:
                 self._on_established(event)
             case SessionMediaChanged():
                 self._on_media_changed(event)
-            case SessionEnded(cause, by, code, description, error):
-                self._finish(CallEnded(self._end_cause or cause, by, code, description, error))
+            case SessionEnded(cause, by, code, description, error, reasons):
+                self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
             case SessionReferReceived(refer):
                 request = ReferRequest(self._session, refer, self._runtime.now, self._runtime.pump)
                 if self.on_refer is not None:
@@ -381,6 +390,7 @@ class Call:
             self.state = CallState.RINGING
         if event.media is not None and self._media is not None:
             self._media.apply(event.media)
+            self._early_media = True
         self._events.publish(CallRinging(event.code, event.reason, event.media is not None))
 
     def _on_established(self, event: SessionEstablished) -> None:
@@ -404,6 +414,7 @@ class Call:
         self._events.publish(DtmfReceived(digit, duration_ms))
 
     def _finish(self, ended: CallEnded) -> None:
+        ended = replace(ended, early_media=self._early_media)
         self.ended = ended
         self.state = CallState.ENDED
         if self._media is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from sipcore.errors import InvalidHeader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +25,15 @@ __all__ = [
     "DtmfReceived",
     "EndCause",
     "Party",
+    "Reason",
     "Registered",
     "RegistrationEvent",
     "RegistrationFailed",
     "TransferProgress",
     "Unregistered",
 ]
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 
 
 class Party(Enum):
@@ -61,6 +67,32 @@ class EndCause(Enum):
     """No RTP from the far end for too long."""
     SHUTDOWN = "shutdown"
     """The user agent was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One value of a Reason header field (RFC 3326): what was behind a BYE, a CANCEL or a refusal.
+
+    Raises:
+        InvalidHeader: ``protocol`` is no token, or ``text`` is more than one line.
+    """
+
+    protocol: str
+    """``Q.850`` (a cause of ITU-T Q.850: 16 normal clearing, 17 busy …), ``SIP`` (a status code), or another token."""
+    cause: int = 0
+    """0 where none was given."""
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if not _TOKEN.match(self.protocol):
+            raise InvalidHeader(f"reason: {self.protocol!r} is not a protocol (RFC 3326 §2 token)", field="reason")
+        if not 0 <= self.cause <= 9999:
+            raise InvalidHeader(f"reason: {self.cause} is not a cause", field="reason")
+        if any(character in self.text for character in "\r\n\0"):
+            raise InvalidHeader("reason: the text holds CR, LF or NUL", field="reason")
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.protocol, str(self.cause or ""), self.text) if part)
 
 
 # -- registration -------------------------------------------------------------------------------------------------
@@ -151,6 +183,17 @@ class CallEnded:
     """A sentence: who ended it and why, e.g. ``486 Busy Here from sip:bob@example.com``."""
     error: SipError | None = None
     """The error that :meth:`Call.connected` raises, where the call never connected."""
+    reason: tuple[Reason, ...] = ()
+    """Of the BYE, CANCEL or final response that ended it: sent where ``by`` is local, else received."""
+    early_media: bool = False
+    """Audio of the far end could be heard before the answer (announcements often say why a call fails)."""
+
+    @property
+    def answered_elsewhere(self) -> bool:
+        """The caller gave up because another telephone took the call (RFC 3326 §3.1): not a missed one."""
+        return self.by is Party.REMOTE and any(
+            reason.protocol == "SIP" and reason.cause == 200 for reason in self.reason
+        )
 
 
 CallEvent = CallRinging | CallAnswered | CallHeld | CallResumed | DtmfReceived | TransferProgress | CallEnded

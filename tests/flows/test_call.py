@@ -36,7 +36,7 @@ def test_the_callee_hangs_up() -> None:
     scene.bob.hang_up(there)
     ended = scene.alice.end_of(here)
     assert (ended.cause, ended.by) == (EndCause.HANGUP, Party.REMOTE)
-    assert ended.description == "Hung up by sip:bob@192.0.2.2"
+    assert ended.description == "Hung up by sip:bob@192.0.2.2 (Q.850 16 Normal call clearing)"
     scene.settle()
 
 

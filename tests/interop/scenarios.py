@@ -29,6 +29,7 @@ __all__ = [
     "ANSWERED_WHILE_CANCELLED",
     "CALL_WITHOUT_OFFER",
     "EARLY_MEDIA",
+    "HEARS_WHY",
     "HOLDS_AND_RESUMES",
     "LOSES_ACKS",
     "LOSES_THE_200",
@@ -38,6 +39,7 @@ __all__ = [
     "REFER_NEVER_ANSWERED",
     "REOFFER_REQUESTED",
     "RINGS_UNTIL_CANCELLED",
+    "SAYS_WHY",
     "SLOW_TO_RING",
     "answers",
     "answers_late",
@@ -66,9 +68,9 @@ _HANG_UP = (pause(200), request("BYE", 199), receive("200"))
 # -- answers to INVITE that are no 2xx -------------------------------------------------------------------
 
 
-def refuses(status: str) -> Scenario:
+def refuses(status: str, *, headers: tuple[str, ...] = ()) -> Scenario:
     """RFC 3261 §21.4-21.6: the call is refused at once; the ACK is part of the script."""
-    return Scenario("refuses", (receive_invite(), respond(status), receive("ACK")))
+    return Scenario("refuses", (receive_invite(), respond(status, headers=headers), receive("ACK")))
 
 
 def rings_then_refuses(status: str) -> Scenario:
@@ -151,6 +153,27 @@ def hangs_up_first(milliseconds: int) -> Scenario:
     """Takes the call and ends it after that time."""
     return Scenario("hangs-up-first", (*answer(), pause(milliseconds), *_HANG_UP))
 
+
+HEARS_WHY = Scenario(
+    "hears-why",
+    (
+        *answer(),
+        receive("BYE", check=('Reason: *Q.850;cause=16;text="Normal call clearing"',)),
+        reply(),
+    ),
+)
+"""RFC 3326: the BYE must say that the call was cleared normally."""
+
+SAYS_WHY = Scenario(
+    "says-why",
+    (
+        *answer(),
+        pause(200),
+        request("BYE", 199, headers=('Reason: Q.850;cause=41;text="Temporary failure"',)),
+        receive("200"),
+    ),
+)
+"""RFC 3326: hangs up and tells the cause of its gateway."""
 
 LOSES_ACKS = Scenario(
     "loses-acks",

@@ -6,10 +6,11 @@ import copy
 from typing import TYPE_CHECKING
 
 from sipcore.errors import CallCancelled, CallTimeout, MediaNotAcceptable, ServerUnreachable
-from sipcore.events import EndCause, Party
+from sipcore.events import EndCause, Party, Reason
 from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
 from sipcore.protocol.offer_answer import OfferAnswer
+from sipcore.protocol.reasons import NO_ANSWER, NORMAL_CLEARING, reason_headers
 from sipcore.protocol.session_context import ALLOW, SDP, ended_by_failure, ended_by_response
 from sipcore.protocol.session_events import SessionEnded, SessionProvisional
 from sipcore.protocol.uac import RequestPlan
@@ -40,6 +41,8 @@ class CallerSetup:
         self._ring_timeout = 0.0
         self._rang_out = False
         self._cancelled = False
+        self._reasons: tuple[Reason, ...] = ()
+        """What the CANCEL says, and a BYE that has to follow it."""
         self._early: dict[str, Dialog] = {}
         """Early dialogs by the far end's tag (§13.2.2.1)."""
         self._early_answers: dict[str, bytes] = {}
@@ -102,12 +105,14 @@ class CallerSetup:
         )
         return session.offer_answer.create_offer()
 
-    def cancel(self, now: float) -> None:
+    def cancel(self, now: float, reasons: tuple[Reason, ...] = (NORMAL_CLEARING,)) -> None:
         """Gives up before the answer (§9.1); the session ends when the INVITE does, at once where none is out."""
+        if not self._cancelled:
+            self._reasons = reasons
         self._cancelled = True
         if self._request is None:
             return
-        self._request.cancel(now)
+        self._request.cancel(now, reason_headers(self._reasons))
         if self._request.transaction is None:
             self._session.end(self._given_up(), now)
 
@@ -116,7 +121,7 @@ class CallerSetup:
         if self._cancelled:
             return
         self._rang_out = True
-        self.cancel(now)
+        self.cancel(now, (NO_ANSWER,))
         transaction = self._request.transaction if self._request is not None else None
         if transaction is None or transaction.last_provisional is None:
             # The CANCEL has to wait for a provisional response (§9.1), the caller need not: where nobody is there the
@@ -237,13 +242,13 @@ class CallerSetup:
             return
         self._answered_by = tag
         if self._cancelled:
-            session.send_bye_on(dialog, now)
+            session.send_bye_on(dialog, now, self._reasons)
             session.end(self._given_up(), now)
             return
         try:
             media = self._answered(answer)
         except MediaNotAcceptable as error:
-            session.send_bye_on(dialog, now)
+            session.send_bye_on(dialog, now, (Reason("SIP", 488, "Not Acceptable Here"),))
             sentence = f"{response.status} {response.reason} from {session.peer}, but no usable media: {error}"
             session.end(
                 SessionEnded(
@@ -290,6 +295,7 @@ class CallerSetup:
         """This side's own patience, or wish, has ended the call."""
         if self._rang_out:
             sentence = f"No answer from {self._session.peer} within {self._ring_timeout:g} s"
-            return SessionEnded(EndCause.TIMEOUT, Party.LOCAL, 408, sentence, CallTimeout(sentence, code=408))
+            error: CallTimeout | CallCancelled = CallTimeout(sentence, code=408)
+            return SessionEnded(EndCause.TIMEOUT, Party.LOCAL, 408, sentence, error, self._reasons)
         error = CallCancelled("Cancelled before the answer", code=487)
-        return SessionEnded(EndCause.CANCELLED, Party.LOCAL, 487, str(error), error)
+        return SessionEnded(EndCause.CANCELLED, Party.LOCAL, 487, str(error), error, self._reasons)

@@ -8,10 +8,12 @@ from sipcore.errors import CallCancelled, CallRejected, MediaNotAcceptable
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response, reason_phrase
 from sipcore.protocol.offer_answer import OfferAnswer
+from sipcore.protocol.reasons import with_reasons
 from sipcore.protocol.session_context import ALLOW, SDP
 from sipcore.protocol.session_events import SessionEnded
 
 if TYPE_CHECKING:
+    from sipcore.events import Reason
     from sipcore.protocol.dialog import Dialog
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.offer_answer import NegotiatedMedia
@@ -137,14 +139,15 @@ class CalleeSetup:
         )
         return f'399 {agent} "{plain}"'
 
-    def cancelled(self, now: float, how: str) -> None:
+    def cancelled(self, now: float, how: str, reasons: tuple[Reason, ...] = ()) -> None:
         """A CANCEL, or a BYE on the early dialog, arrived before the final response (§9.2, §15.1.2)."""
         if self._final_sent:
             return
         self._final_sent = True
         self._respond(487, now)
-        error = CallCancelled(f"{how} from {self._session.peer} before the answer", code=487)
-        self._session.end(SessionEnded(EndCause.CANCELLED, Party.REMOTE, 487, str(error), error), now)
+        sentence = with_reasons(f"{how} from {self._session.peer} before the answer", reasons)
+        error = CallCancelled(sentence, code=487)
+        self._session.end(SessionEnded(EndCause.CANCELLED, Party.REMOTE, 487, sentence, error, reasons), now)
 
     def _respond(self, status: int, now: float, *, reason: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         session = self._session

@@ -21,6 +21,7 @@ from sipcore.protocol.dialog import Dialog, DialogId
 from sipcore.protocol.invite_client import CallerSetup
 from sipcore.protocol.invite_server import CalleeSetup
 from sipcore.protocol.pending_answer import PendingAnswer
+from sipcore.protocol.reasons import NORMAL_CLEARING, parse_reasons, reason_headers, with_reasons
 from sipcore.protocol.refer_usage import ReferUsage
 from sipcore.protocol.reoffer import Reoffer
 from sipcore.protocol.routing import leads_to
@@ -31,6 +32,7 @@ from sipcore.protocol.uac import RequestPlan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sipcore.events import Reason
     from sipcore.protocol.digest import DigestClient
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.offer_answer import NegotiatedMedia, OfferAnswer
@@ -101,6 +103,8 @@ class InviteSession:
         self.refers = ReferUsage(self)
         self.pending_answer: PendingAnswer | None = None
         self._bye_waits_for_ack = False
+        self._reasons: tuple[Reason, ...] = ()
+        """What our BYE says."""
         self._deadlines: set[str] = set()
 
     def __repr__(self) -> str:
@@ -151,15 +155,27 @@ class InviteSession:
 
     # -- the shell's wishes ----------------------------------------------------------------------------------------
 
-    def hang_up(self, now: float, *, code: int = 603, reason: str = "") -> None:
-        """Ends the session from any state: CANCEL, a final refusal (``code``), or BYE. Idempotent."""
+    def hang_up(
+        self,
+        now: float,
+        *,
+        code: int = 603,
+        reason: str = "",
+        reasons: tuple[Reason, ...] = (NORMAL_CLEARING,),
+    ) -> None:
+        """Ends the session from any state: CANCEL, a final refusal (``code``), or BYE. Idempotent.
+
+        Args:
+            reasons: what a CANCEL or BYE says in its Reason header field (RFC 3326).
+        """
         match self.state:
             case SessionState.SETTING_UP if self.caller is not None:
-                self.caller.cancel(now)
+                self.caller.cancel(now, reasons)
             case SessionState.SETTING_UP if self.callee is not None:
                 self.callee.reject(code, reason, now)
             case SessionState.CONNECTED:
                 self._enter(SessionState.ENDING)
+                self._reasons = reasons
                 if self.pending_answer is not None and not self.outgoing:
                     # §15: the callee must not send BYE before the ACK for its 2xx, or its time-out, has come.
                     self._bye_waits_for_ack = True
@@ -169,7 +185,7 @@ class InviteSession:
                 pass
 
     def _send_bye(self, now: float) -> None:
-        self.request("BYE", _Bye(self), now)
+        self.request("BYE", _Bye(self, self._reasons), now, headers=reason_headers(self._reasons))
 
     def request(
         self,
@@ -250,14 +266,15 @@ class InviteSession:
         flow = self.flow
         return flow if flow is not None and leads_to(flow, dialog.next_hop, self.flow_target) else None
 
-    def send_bye_on(self, dialog: Dialog, now: float) -> None:
+    def send_bye_on(self, dialog: Dialog, now: float, reasons: tuple[Reason, ...] = ()) -> None:
         """Hangs up a dialog that is not, or not any more, this session's."""
-        self._request_on(dialog, self.preferred_flow(dialog), "BYE", _Unheard(), now)
+        headers = reason_headers(reasons)
+        self._request_on(dialog, self.preferred_flow(dialog), "BYE", _Unheard(), now, headers=headers)
 
     def break_off(self, event: SessionEnded, now: float) -> None:
         """Ends the session with a BYE whose answer nobody waits for (§12.2.1.2: what terminating a dialog means)."""
         if self.state is SessionState.CONNECTED and self.dialog is not None:
-            self.send_bye_on(self.dialog, now)
+            self.send_bye_on(self.dialog, now, event.reasons)
         self.end(event, now)
 
     # -- from the stack --------------------------------------------------------------------------------------------
@@ -293,17 +310,17 @@ class InviteSession:
     def _on_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """§15.1.2; a BYE that crosses ours is answered alike."""
         self.respond(transaction, 200, now)
+        reasons = parse_reasons(request)
         if self.setting_up and self.callee is not None:
-            self.callee.cancelled(now, "BYE")
+            self.callee.cancelled(now, "BYE", reasons)
             return
-        reason = request.headers.get("Reason")
-        sentence = f"Hung up by {self.peer}" + (f" ({reason})" if reason else "")
-        self.end(SessionEnded(EndCause.HANGUP, Party.REMOTE, 0, sentence, None), now)
+        sentence = with_reasons(f"Hung up by {self.peer}", reasons)
+        self.end(SessionEnded(EndCause.HANGUP, Party.REMOTE, 0, sentence, None, reasons), now)
 
-    def on_cancel(self, transaction: ServerTransaction, now: float) -> None:
+    def on_cancel(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
         """CANCEL of an INVITE of this session: the first one, or a re-INVITE still unanswered."""
         if self.callee is not None and self.callee.request is transaction.request:
-            self.callee.cancelled(now, "CANCEL")
+            self.callee.cancelled(now, "CANCEL", parse_reasons(cancel))
 
     def on_ack(self, request: Request, now: float) -> None:
         """The ACK of a 2xx of ours. One with another number is a stray and changes nothing."""
@@ -465,22 +482,24 @@ class InviteSession:
 class _Bye:
     """Waits for the answer to our BYE; whatever it is, the session is over (§15.1.1)."""
 
-    def __init__(self, session: InviteSession) -> None:
+    def __init__(self, session: InviteSession, reasons: tuple[Reason, ...]) -> None:
         self._session = session
+        self._reasons = reasons
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """Nothing to do: non-INVITE transactions need no provisional."""
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
         """200, 481 and 408 alike mean that the dialog is gone."""
+        sentence = "Hung up by this side"
         self._session.end(
-            SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, "Hung up by this side", None), now
+            SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, sentence, None, self._reasons), now
         )
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """The far end is not there any more, and so is the call."""
         sentence = f"Hung up by this side; {failure.detail}"
-        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, 0, sentence, None), now)
+        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, 0, sentence, None, self._reasons), now)
 
 
 class _Unheard:

@@ -11,9 +11,11 @@ from sipcore.errors import (
     CallTimeout,
     MediaNotAcceptable,
     ServerUnreachable,
+    SipError,
 )
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import reason_phrase
+from sipcore.protocol.reasons import parse_reasons, with_reasons
 from sipcore.protocol.session_events import SessionEnded
 
 if TYPE_CHECKING:
@@ -94,21 +96,22 @@ def unreadable_body(request: Request) -> tuple[tuple[str, str], ...]:
 
 def ended_by_response(response: Response, peer: str) -> SessionEnded:
     """The end of an outgoing call whose INVITE was answered with 300-699 (RFC 3261 §13.2.2.2-3)."""
-    code = response.status
-    sentence = f"{code} {response.reason or reason_phrase(code)} from {peer}"
+    code, reasons = response.status, parse_reasons(response)
+    sentence = with_reasons(f"{code} {response.reason or reason_phrase(code)} from {peer}", reasons)
+    cause: EndCause
+    error: SipError
     match code:
         case 401 | 407:
-            return SessionEnded(
-                EndCause.AUTHENTICATION, Party.REMOTE, code, sentence, AuthenticationFailed(sentence, code=code)
-            )
+            cause, error = EndCause.AUTHENTICATION, AuthenticationFailed(sentence, code=code)
         case 408:
-            return SessionEnded(EndCause.TIMEOUT, Party.REMOTE, code, sentence, CallTimeout(sentence, code=code))
+            cause, error = EndCause.TIMEOUT, CallTimeout(sentence, code=code)
         case 487:
-            return SessionEnded(EndCause.CANCELLED, Party.REMOTE, code, sentence, CallCancelled(sentence, code=code))
+            cause, error = EndCause.CANCELLED, CallCancelled(sentence, code=code)
         case 488 | 606:
-            return SessionEnded(EndCause.MEDIA, Party.REMOTE, code, sentence, MediaNotAcceptable(sentence, code=code))
+            cause, error = EndCause.MEDIA, MediaNotAcceptable(sentence, code=code)
         case _:
-            return SessionEnded(EndCause.REJECTED, Party.REMOTE, code, sentence, CallRejected(sentence, code=code))
+            cause, error = EndCause.REJECTED, CallRejected(sentence, code=code)
+    return SessionEnded(cause, Party.REMOTE, code, sentence, error, reasons)
 
 
 def ended_by_failure(failure: UacFailure) -> SessionEnded:

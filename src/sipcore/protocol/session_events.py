@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sipcore.errors import SipError
-    from sipcore.events import EndCause, Party
+    from sipcore.events import EndCause, Party, Reason
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.refer import IncomingRefer, OutgoingRefer, Sipfrag
 
@@ -58,6 +58,8 @@ class SessionEnded:
     code: int
     description: str
     error: SipError | None
+    reasons: tuple[Reason, ...] = ()
+    """Of the message that ended it; what this side breaks off, it says in its BYE."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,7 +339,7 @@ class Stack:
         """CANCEL of an INVITE (§9.2)."""
         session = self._unanswered.get(transaction)
         if session is not None:
-            session.on_cancel(transaction, now)
+            session.on_cancel(transaction, cancel, now)
 
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """Matches nothing of ours: dropped (§18.1.2; the timer of RFC 6026's Accepted state has run out for a 2xx)."""
