@@ -19,7 +19,7 @@ from service.ongoing import EndReason
 from service.operation import Operation, Operations
 from service.status import AmdResult, History, Status, StatusType
 from sipcore.config import Account
-from sipcore.errors import AccountNotRegistered, InvalidRequest
+from sipcore.errors import AccountNotRegistered, InvalidRequest, NoOngoingCall
 from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
 from sipcore.protocol.builder import check_extension_headers
 
@@ -213,6 +213,13 @@ class Accounts:
             return refusal
         return calls.set_muted(line, muted)
 
+    def report_machine(self, scope: Scope, amd: AmdResult) -> Status:
+        """SipReportAnsweringMachineDetected."""
+        line = self.select(scope)
+        if line is None:
+            return _no_call(scope, "SipReportAnsweringMachineDetected")
+        return line.out_of_scope(scope.call_id) or calls.report_machine(line, amd)
+
     # -- status ----------------------------------------------------------------------------------------------
 
     def status(self, scope: Scope) -> Status:
@@ -260,6 +267,15 @@ def _no_account(scope: Scope) -> Status:
     if scope.account is None:
         return _no_session("", NoSession("No account was registered at this server"))
     return _no_session(scope.account, NoSession(f"{scope.account} was never registered at this server"))
+
+
+def _no_call(scope: Scope, what: str) -> Status:
+    """NO_ONGOING_CALL of an account that was never registered, where the contract asks for that name."""
+    error = NoOngoingCall(f"{what}: no account was registered for it")
+    status = Status(
+        StatusType.NO_ONGOING_CALL, account=scope.account or "", description=str(error), exception=type(error).__name__
+    )
+    return History(1).stamp(status)
 
 
 def _no_session(name: str, error: NoSession | AccountNotRegistered) -> Status:

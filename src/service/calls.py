@@ -11,7 +11,7 @@ from service.operation import Operation
 from service.status import AmdResult, Status, StatusType
 from sipcore.errors import CallInProgress, InvalidRequest, NoOngoingCall, SipError
 
-__all__ = ["end_call", "hang_up", "set_muted", "start_call"]
+__all__ = ["end_call", "hang_up", "report_machine", "set_muted", "start_call"]
 
 
 async def start_call(line: Line, callee: str, headers: Mapping[str, str], operation: Operation) -> Status:
@@ -109,3 +109,20 @@ def set_muted(line: Line, muted: bool) -> Status:
         return line.record(line.status(StatusType.NO_ONGOING_CALL, ongoing.identity, error=error))
     type_ = StatusType.MICROPHONE_MUTED if muted else StatusType.MICROPHONE_UNMUTED
     return line.record(line.status(type_, ongoing.identity))
+
+
+def report_machine(line: Line, amd: AmdResult) -> Status:
+    """Notes who answered the connected outgoing call; it stays up, and its terminal status carries the result.
+
+    Returns:
+        OUTGOING_CALL_ANSWERING_MACHINE_DETECTED, or NO_ONGOING_CALL (not recorded).
+    """
+    ongoing = line.connected_call("SipReportAnsweringMachineDetected")
+    if isinstance(ongoing, NoOngoingCall):
+        return line.refuse(StatusType.NO_ONGOING_CALL, ongoing, line.ongoing.identity if line.ongoing else None)
+    if not ongoing.identity.outgoing:
+        error = NoOngoingCall("SipReportAnsweringMachineDetected: the ongoing call is an incoming one")
+        return line.refuse(StatusType.NO_ONGOING_CALL, error, ongoing.identity)
+    ongoing.report_machine(amd)
+    detected = StatusType.OUTGOING_CALL_ANSWERING_MACHINE_DETECTED
+    return line.record(line.status(detected, ongoing.identity, amd=amd))

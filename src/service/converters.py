@@ -74,6 +74,9 @@ def sip_status(status: Status) -> sip_pb2.SipStatus:
         exception_name=status.exception,
         exception_traceback=status.traceback,
         call_id=status.call_id,
+        bot_muted=status.bot_muted,
+        listening_paused=status.listening_paused,
+        call_audio_streams=status.audio_streams,
         sip_response_code=status.sip_code,
     )
     wire.timestamp.FromMicroseconds(status.timestamp_us)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from service.status import AmdResult, Status, StatusType
+from service.status import AmdAction, AmdResult, AmdVerdict, Status, StatusType
+from sipcore.events import Party
 
 if TYPE_CHECKING:
     from sipcore.call import Call
@@ -37,6 +38,9 @@ _DESCRIPTIONS = {
     EndReason.TRANSFERRED: TRANSFERRED,
 }
 """Fixed terminal descriptions of CONTRACT §4."""
+
+MACHINE_HUNG_UP = "Answering machine detected, call ended by the answering machine"
+AFTER_A_MESSAGE = " after leaving a voice message"
 
 
 def call_id_for(headers: Mapping[str, str]) -> str:
@@ -96,6 +100,9 @@ class OngoingCall:
     """The client cancelled SipStartCall while it rang."""
     end_reason: EndReason = EndReason.UNSPECIFIED
     amd: AmdResult | None = None
+    """The newest result that the client reported; on the terminal status."""
+    machine_reported: bool = False
+    """SipReportAnsweringMachineDetected said that no human answered."""
     transfer_target: str = ""
     """Target of the newest transfer, as the client wrote it; on the terminal status of a transferred call."""
     transferring: bool = False
@@ -110,10 +117,24 @@ class OngoingCall:
     """The terminal status."""
 
     def finished_description(self, ended: CallEnded) -> str:
-        """The fixed text of CONTRACT §4 where the client gave a reason, else who ended the call and why."""
+        """The fixed text of CONTRACT §4 where there is one, else who ended the call and why."""
         if self.transferred:
             return TRANSFERRED
-        return _DESCRIPTIONS.get(self.end_reason, ended.description)
+        if self.end_reason in _DESCRIPTIONS:
+            return _DESCRIPTIONS[self.end_reason]
+        if self.machine_reported and ended.by is Party.REMOTE:
+            return MACHINE_HUNG_UP + (AFTER_A_MESSAGE if self.left_message else "")
+        return ended.description
+
+    def report_machine(self, amd: AmdResult) -> None:
+        """The client's answering machine detection has come to a verdict."""
+        self.amd = amd
+        self.machine_reported = amd.verdict != AmdVerdict.HUMAN
+
+    @property
+    def left_message(self) -> bool:
+        """Whether the client left a voice message on the machine."""
+        return self.amd is not None and self.amd.action_taken == AmdAction.LEFT_VOICE_MESSAGE
 
     @property
     def is_transferred(self) -> bool:

@@ -14,6 +14,7 @@ from service.accounts import Accounts, Scope
 from service.errors import rpc_error
 from service.generated.ondewo.sip import sip_pb2 as pb
 from service.generated.ondewo.sip.sip_pb2_grpc import SipServicer
+from service.status import AmdResult
 
 __all__ = ["GRPC_OPTIONS", "Servicer"]
 
@@ -125,13 +126,14 @@ class Servicer(SipServicer):
     async def SipUnMute(self, request: Empty, context: Context) -> pb.SipStatus:
         return converters.sip_status(self._accounts.set_muted(_scope(context), False))
 
-    # -- of the wire, not of this server yet -----------------------------------------------------------------
-
+    @_rpc
     async def SipReportAnsweringMachineDetected(
         self, request: pb.SipReportAnsweringMachineDetectedRequest, context: Context
     ) -> pb.SipStatus:
-        await _unimplemented(context, "SipReportAnsweringMachineDetected")
-        return pb.SipStatus()
+        amd = converters.amd_result(request) or AmdResult()
+        return converters.sip_status(self._accounts.report_machine(_scope(context), amd))
+
+    # -- of the wire, not of this server yet -----------------------------------------------------------------
 
     async def SipSetCallMediaControl(self, request: pb.SipSetCallMediaControlRequest, context: Context) -> pb.SipStatus:
         await _unimplemented(context, "SipSetCallMediaControl")

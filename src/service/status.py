@@ -15,7 +15,9 @@ from types import MappingProxyType
 
 __all__ = [
     "TRANSITIONS",
+    "AmdAction",
     "AmdResult",
+    "AmdVerdict",
     "History",
     "IllegalTransition",
     "Phase",
@@ -52,9 +54,21 @@ class StatusType(IntEnum):
     OUTGOING_CALL_ANSWERING_MACHINE_DETECTED = 22
 
 
+class AmdVerdict(IntEnum):
+    """The verdicts that change what the server says (``AnsweringMachineDetectionResult.Verdict``)."""
+
+    HUMAN = 1
+
+
+class AmdAction(IntEnum):
+    """The actions that change what the server says (``AnsweringMachineDetectionResult.ActionTaken``)."""
+
+    LEFT_VOICE_MESSAGE = 4
+
+
 @dataclass(frozen=True, slots=True)
 class AmdResult:
-    """What the client says about who answered; passed through, not interpreted."""
+    """What the client says about who answered; the numbers of the wire, passed through also where unknown here."""
 
     verdict: int = 0
     cause: int = 0
@@ -86,6 +100,12 @@ class Status:
     amd: AmdResult | None = None
     call_id: str = ""
     sip_code: int = 0
+    bot_muted: bool = False
+    """An owner of media control mutes the bot, or somebody talks in its place; not SipMute."""
+    listening_paused: bool = False
+    """An owner of media control pauses its listening, or somebody talks in its place."""
+    audio_streams: int = 0
+    """Live audio streams of the call that are open."""
 
 
 class Phase(Enum):

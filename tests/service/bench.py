@@ -107,6 +107,9 @@ class Bench:
     def mute(self, muted: bool = True, call_id: str | None = None) -> Status:
         return self.accounts.set_muted(Scope(call_id=call_id), muted)
 
+    def report(self, amd: AmdResult, call_id: str | None = None) -> Status:
+        return self.accounts.report_machine(Scope(call_id=call_id), amd)
+
     # -- states
 
     async def session(self, auto_answer: int = 0) -> None:

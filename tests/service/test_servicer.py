@@ -164,12 +164,34 @@ async def test_a_list_of_100_megabytes_is_refused_with_its_sizes(wire: Wire) -> 
     assert details == "wav_files: 2 files of 100,000,000 bytes together are over the limit of 33,554,432 bytes"
 
 
+async def test_a_report_of_an_answering_machine_reaches_the_terminal_status(wire: Wire) -> None:
+    await wire.connected()
+    amd = pb.AnsweringMachineDetectionResult(confidence=0.75, decision_ms=900, rule_id="beep")
+    amd.verdict = pb.AnsweringMachineDetectionResult.MACHINE
+    amd.cause = pb.AnsweringMachineDetectionResult.BEEP
+    amd.matched_cue_ids.extend(["a", "b"])
+    amd.action_taken = pb.AnsweringMachineDetectionResult.LEFT_VOICE_MESSAGE
+    request = pb.SipReportAnsweringMachineDetectedRequest(amd_result=amd)
+    status = await wire.stub.SipReportAnsweringMachineDetected(request)
+    assert status.status_type == pb.SipStatus.OUTGOING_CALL_ANSWERING_MACHINE_DETECTED
+    assert status.amd_result == amd
+    wire.bench.call.hang_up_by_far_end()
+    await settle()
+    finished = await wire.stub.SipGetSipStatus(Empty())
+    assert (finished.status_type, finished.amd_result) == (pb.SipStatus.OUTGOING_CALL_FINISHED, amd)
+    assert finished.description == (
+        "Answering machine detected, call ended by the answering machine after leaving a voice message"
+    )
+    refused_ = await wire.stub.SipReportAnsweringMachineDetected(request)
+    assert refused_.exception_name == "NoOngoingCall"
+    assert await wire.stub.SipGetSipStatus(Empty()) == finished
+
+
 async def test_the_three_methods_beyond_the_seed_say_that_they_are_missing(wire: Wire) -> None:
     async def requests() -> AsyncIterator[pb.SipCallAudioRequest]:
         yield pb.SipCallAudioRequest(config=pb.SipCallAudioConfig())
 
     calls = {
-        "SipReportAnsweringMachineDetected": pb.SipReportAnsweringMachineDetectedRequest(),
         "SipSetCallMediaControl": pb.SipSetCallMediaControlRequest(),
     }
     for name, request in calls.items():
