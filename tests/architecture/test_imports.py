@@ -1,6 +1,6 @@
 """The map of docs/architecture.md as a test: arrows point one way.
 
-    service --> sipcore (shell) --> sipcore.net --> sipcore.protocol --> sipmessage (through wire.py only)
+    service --> sipcore (shell) --> sipcore.net --> sipcore.protocol --> sipmessage (through headers.py only)
                      +-> sipcore/media.py --> rtp --> numpy, aiortp.packet (through packet.py only)
 
 Every import counts: at the top, inside a function, and for type checking only.
@@ -44,7 +44,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
 """Single arrows that the table does not allow, each with its reason."""
 
 THIRD_PARTY: dict[str, set[str]] = {
-    "sipmessage": {"sipcore.protocol.wire"},
+    "sipmessage": {"sipcore.protocol.headers"},
     "aiortp": {"rtp.packet"},
     "dns": {"sipcore.net"},
     "numpy": {"rtp", "sipcore.media", "sipcore.call", "service"},
