@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -13,7 +14,11 @@ HOST = "127.0.0.1"
 
 # Below the kernel's ephemeral range and below the RTP ports of every program here, so that nobody takes one
 # of these between the look and the use.
-_RANGE = range(10000, 16000)
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SHARE = 6000 // _WORKERS
+_RANGE = range(10000 + _WORKER * _SHARE, 10000 + (_WORKER + 1) * _SHARE)
+"""Each process of tests that run side by side has ports of its own."""
 _given: set[int] = set()
 _random = random.SystemRandom()
 
