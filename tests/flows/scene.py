@@ -117,7 +117,7 @@ class Scene:
     def answer_and_settle(self, there: InviteSession) -> None:
         """Bob answers, and the ACK arrives."""
         self.bob.answer(there)
-        self.network.run_until(lambda: there.pending_answer is None)
+        self.network.run_until(lambda: there.answers.pending is None)
 
     def settle(self) -> None:
         """Lets every transaction run out; nothing may be left on either side."""

@@ -248,7 +248,7 @@ def test_twenty_percent_loss_each_way_harms_no_call(seed: int) -> None:
     there = scene.bob.await_call()
     scene.network.run(scene.network.now + 3)
     scene.bob.answer(there)
-    scene.network.run_until(lambda: here.state is SessionState.CONNECTED and there.pending_answer is None)
+    scene.network.run_until(lambda: here.state is SessionState.CONNECTED and there.answers.pending is None)
     scene.network.run(scene.network.now + 20)
     scene.alice.hang_up(here)
     scene.alice.end_of(here)

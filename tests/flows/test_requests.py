@@ -167,9 +167,9 @@ def test_an_ack_with_another_number_is_a_stray(scene: Scene, peer: RawPeer) -> N
     """§13.2.2.4: the ACK's CSeq number is its INVITE's."""
     tag = _connected(scene, peer)
     _acknowledge(peer, tag, cseq=7)
-    assert scene.bob.incoming[0].pending_answer is not None
+    assert scene.bob.incoming[0].answers.pending is not None
     _acknowledge(peer, tag)
-    assert scene.bob.incoming[0].pending_answer is None
+    assert scene.bob.incoming[0].answers.pending is None
 
 
 def test_reinvite_moves_the_media(scene: Scene, peer: RawPeer) -> None:

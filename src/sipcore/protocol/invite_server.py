@@ -105,7 +105,7 @@ class CalleeSetup:
             content_type=SDP,
             server=session.context.user_agent,
         )
-        session.send_2xx(self.transaction, response, now, offered=offered)
+        session.answers.send(self.transaction, response, now, offered=offered)
         session.establish(self._dialog, self._media, self.request, now)
 
     def reject(

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from sipcore.errors import CallTimeout, MediaNotAcceptable
+from sipcore.errors import CallTimeout
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.dialog import Dialog, DialogId
+from sipcore.protocol.hangup import Bye, Unheard
 from sipcore.protocol.invite_client import CallerSetup
 from sipcore.protocol.invite_server import CalleeSetup
-from sipcore.protocol.pending_answer import PendingAnswer
+from sipcore.protocol.pending_answer import Answers
 from sipcore.protocol.reasons import NORMAL_CLEARING, parse_reasons, reason_headers, with_reasons
 from sipcore.protocol.refer_usage import ReferUsage
 from sipcore.protocol.reoffer import Reoffer
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from sipcore.protocol.session_context import SessionContext
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.protocol.transaction import ServerTransaction
-    from sipcore.protocol.uac import UacFailure, UacHandler, UacRequest
-    from sipcore.protocol.wire import Message, Request, Response
+    from sipcore.protocol.uac import UacHandler, UacRequest
+    from sipcore.protocol.wire import Message, Request
 
 __all__ = ["InviteSession", "LocalIdentity", "SessionState"]
 
@@ -101,7 +102,7 @@ class InviteSession:
         self.callee: CalleeSetup | None = None
         self.reoffer = Reoffer(self)
         self.refers = ReferUsage(self)
-        self.pending_answer: PendingAnswer | None = None
+        self.answers = Answers(self)
         self._bye_waits_for_ack = False
         self._reasons: tuple[Reason, ...] = ()
         """What our BYE says."""
@@ -176,7 +177,7 @@ class InviteSession:
             case SessionState.CONNECTED:
                 self._enter(SessionState.ENDING)
                 self._reasons = reasons
-                if self.pending_answer is not None and not self.outgoing:
+                if self.answers.pending is not None and not self.outgoing:
                     # §15: the callee must not send BYE before the ACK for its 2xx, or its time-out, has come.
                     self._bye_waits_for_ack = True
                 else:
@@ -185,7 +186,7 @@ class InviteSession:
                 pass
 
     def _send_bye(self, now: float) -> None:
-        self.request("BYE", _Bye(self, self._reasons), now, headers=reason_headers(self._reasons))
+        self.request("BYE", Bye(self, self._reasons), now, headers=reason_headers(self._reasons))
 
     def request(
         self,
@@ -193,6 +194,7 @@ class InviteSession:
         handler: UacHandler,
         now: float,
         *,
+        dialog: Dialog | None = None,
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
         content_type: str = "",
@@ -202,36 +204,11 @@ class InviteSession:
         """Sends a request inside the dialog, with this side's credentials if challenged.
 
         Args:
+            dialog: another one than the session's own: an early one, or one of a fork.
             numbered: told the CSeq number of each transmission as a new transaction.
         """
-        assert self.dialog is not None
-        return self._request_on(
-            self.dialog,
-            self.preferred_flow(self.dialog),
-            method,
-            handler,
-            now,
-            headers=headers,
-            body=body,
-            content_type=content_type,
-            contact=contact,
-            numbered=numbered,
-        )
-
-    def _request_on(
-        self,
-        dialog: Dialog,
-        flow: Flow | None,
-        method: str,
-        handler: UacHandler,
-        now: float,
-        *,
-        headers: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        content_type: str = "",
-        contact: bool = False,
-        numbered: Callable[[int], None] | None = None,
-    ) -> UacRequest:
+        dialog = dialog or self.dialog
+        assert dialog is not None
         uri, routes = dialog.request_line_and_routes()
 
         def next_cseq() -> int:
@@ -255,7 +232,7 @@ class InviteSession:
                 body=body,
                 content_type=content_type,
                 digest=self.identity.digest,
-                flow=flow,
+                flow=self.preferred_flow(dialog),
             ),
             handler,
             now,
@@ -268,8 +245,7 @@ class InviteSession:
 
     def send_bye_on(self, dialog: Dialog, now: float, reasons: tuple[Reason, ...] = ()) -> None:
         """Hangs up a dialog that is not, or not any more, this session's."""
-        headers = reason_headers(reasons)
-        self._request_on(dialog, self.preferred_flow(dialog), "BYE", _Unheard(), now, headers=headers)
+        self.request("BYE", Unheard(), now, dialog=dialog, headers=reason_headers(reasons))
 
     def break_off(self, event: SessionEnded, now: float) -> None:
         """Ends the session with a BYE whose answer nobody waits for (§12.2.1.2: what terminating a dialog means)."""
@@ -323,36 +299,10 @@ class InviteSession:
             self.callee.cancelled(now, "CANCEL", parse_reasons(cancel))
 
     def on_ack(self, request: Request, now: float) -> None:
-        """The ACK of a 2xx of ours. One with another number is a stray and changes nothing."""
-        pending = self.pending_answer
-        if pending is None or request.cseq.number != pending.cseq:
-            return
-        self.pending_answer = None
-        self.cancel_deadline("answer")
-        if pending.offered:
-            self._take_late_answer(request, now)
-        if self._bye_waits_for_ack:
+        """The ACK of a 2xx of ours."""
+        if self.answers.on_ack(request, now) and self._bye_waits_for_ack:
             self._bye_waits_for_ack = False
             self._send_bye(now)
-
-    def _take_late_answer(self, ack: Request, now: float) -> None:
-        """The ACK answers the offer in our 2xx (§13.2.1); one that cannot be used ends the call."""
-        assert self.offer_answer is not None
-        if self.state is not SessionState.CONNECTED:
-            return
-        first = self.offer_answer.current is None
-        try:
-            media = self.offer_answer.accept_answer(ack.body)
-        except MediaNotAcceptable as error:
-            sentence = f"No media agreed on with {self.peer}: {error}"
-            self.break_off(
-                SessionEnded(EndCause.MEDIA, Party.LOCAL, 488, sentence, MediaNotAcceptable(sentence, code=488)), now
-            )
-            return
-        if first and self.callee is not None:
-            self.emit(SessionEstablished(media, tuple(self.callee.request.headers.items())))
-        else:
-            self.reoffer.changed(media)
 
     def on_deadline(self, name: str, now: float) -> None:
         """A deadline set by :meth:`set_deadline` is due."""
@@ -367,7 +317,7 @@ class InviteSession:
             case "ack" if self.caller is not None:
                 self.caller.on_ack_deadline(now)
             case "answer":
-                self._on_answer_deadline(now)
+                self.answers.on_deadline(now)
             case "reoffer":
                 self.reoffer.on_deadline(now)
             case "reoffer patience":
@@ -377,29 +327,14 @@ class InviteSession:
             case _:
                 pass
 
-    def _on_answer_deadline(self, now: float) -> None:
-        """Sends a 2xx of ours once more, or gives it up (§13.3.1.4)."""
-        pending = self.pending_answer
-        if pending is None:
-            return
-        if now >= pending.gives_up_at:
-            self.pending_answer = None
-            self._bye_waits_for_ack = False
-            self._send_bye(now)
-            sentence = f"No ACK from {self.peer}"
-            self.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, CallTimeout(sentence, code=408)), now)
-            return
-        self.context.layer.respond(pending.transaction, pending.response, now)
-        self.set_deadline("answer", pending.next_retransmission(now, self.context.timers))
-
     # -- shared by the parts ---------------------------------------------------------------------------------------
 
-    def send_2xx(self, transaction: ServerTransaction, response: Response, now: float, *, offered: bool) -> None:
-        """Sends a 2xx to an INVITE and keeps sending it until its ACK arrives."""
-        self.context.layer.respond(transaction, response, now)
-        pending = PendingAnswer.sent(transaction, response, now, self.context.timers, offered=offered)
-        self.pending_answer = pending
-        self.set_deadline("answer", pending.next_retransmission(now, self.context.timers))
+    def no_ack(self, now: float) -> None:
+        """The far end never acknowledged our 2xx: the call is over (§13.3.1.4)."""
+        self._bye_waits_for_ack = False
+        self._send_bye(now)
+        sentence = f"No ACK from {self.peer}"
+        self.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, CallTimeout(sentence, code=408)), now)
 
     def respond(
         self,
@@ -449,7 +384,7 @@ class InviteSession:
         self._enter(SessionState.ENDED)
         for name in tuple(self._deadlines):
             self.cancel_deadline(name)
-        self.pending_answer = None
+        self.answers.forget()
         if self.caller is not None:
             self.caller.forget_early_dialogs()
         self.reoffer.terminate(now)
@@ -477,39 +412,3 @@ class InviteSession:
     def _enter(self, state: SessionState) -> None:
         log.debug("call %s: %s -> %s", self.call_id, self.state.value, state.value)
         self.state = state
-
-
-class _Bye:
-    """Waits for the answer to our BYE; whatever it is, the session is over (§15.1.1)."""
-
-    def __init__(self, session: InviteSession, reasons: tuple[Reason, ...]) -> None:
-        self._session = session
-        self._reasons = reasons
-
-    def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
-        """Nothing to do: non-INVITE transactions need no provisional."""
-
-    def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """200, 481 and 408 alike mean that the dialog is gone."""
-        sentence = "Hung up by this side"
-        self._session.end(
-            SessionEnded(EndCause.HANGUP, Party.LOCAL, response.status, sentence, None, self._reasons), now
-        )
-
-    def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
-        """The far end is not there any more, and so is the call."""
-        sentence = f"Hung up by this side; {failure.detail}"
-        self._session.end(SessionEnded(EndCause.HANGUP, Party.LOCAL, 0, sentence, None, self._reasons), now)
-
-
-class _Unheard:
-    """Hears nothing: for requests whose outcome changes nothing."""
-
-    def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
-        """Not needed."""
-
-    def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """Not needed."""
-
-    def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
-        """Not needed."""

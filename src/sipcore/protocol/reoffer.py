@@ -43,7 +43,7 @@ class Reoffer:
         if self._ours is not None:
             session.respond(transaction, 491, now)
             return
-        if session.setting_up or session.pending_answer is not None:
+        if session.setting_up or session.answers.pending is not None:
             self._not_yet(transaction, now)
             return
         assert session.offer_answer is not None
@@ -71,7 +71,7 @@ class Reoffer:
             content_type=SDP,
             server=session.context.user_agent,
         )
-        session.send_2xx(transaction, response, now, offered=media is None)
+        session.answers.send(transaction, response, now, offered=media is None)
         if media is not None:
             self.changed(media)
 
@@ -131,7 +131,7 @@ class Reoffer:
         self._wanted = direction
         if self._ours is not None:
             return
-        if session.pending_answer is not None:
+        if session.answers.pending is not None:
             session.set_deadline("reoffer", now + session.context.timers.t1)
             return
         self._send(now)
