@@ -20,7 +20,7 @@ from rtp.incoming import Incoming
 from rtp.jitter import FRAME, JitterRing
 from rtp.outgoing import Outgoing
 from rtp.packetizer import Sending, begin, set_codec
-from rtp.ports import NoPortAvailable, PortPool
+from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.receive import Kind, Routes
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
@@ -46,6 +46,7 @@ class MediaEngine:
         ports: tuple[int, int] = (16384, 32767),
         ptime_ms: int = 20,
         prefetch_ms: int = 60,
+        port_quarantine: float = QUARANTINE,
         rng: random.Random | None = None,
         capacity: int = 0,
     ) -> None:
@@ -53,6 +54,7 @@ class MediaEngine:
             ports: inclusive range for RTP (even) and RTCP (odd) ports.
             ptime_ms: 20; far ends may send packets of any length.
             prefetch_ms: delay of the jitter buffer, a multiple of 20, 0..500.
+            port_quarantine: seconds for which the ports of a closed stream are not used again.
             rng: for sequence numbers, timestamps, SSRCs and ports; by default `random.SystemRandom`, since RFC 3550
                 §5.1 wants them unpredictable.
             capacity: streams to make room for at once; more are made room for as they come.
@@ -65,7 +67,8 @@ class MediaEngine:
         if prefetch_ms % ptime_ms or not 0 <= prefetch_ms <= 500:
             raise ValueError(f"prefetch {prefetch_ms} ms is not a multiple of {ptime_ms} in 0..500")
         self._rng = rng if rng is not None else random.SystemRandom()
-        self._ports = PortPool(*ports, self._rng)
+        self._range = ports
+        self._ports = PortPool(*ports, self._rng, quarantine=port_quarantine)
         capacity = Bank.capacity_for(capacity)
         self._routes = Routes(capacity)
         self._ring = JitterRing(capacity)
@@ -95,7 +98,18 @@ class MediaEngine:
         """Starts the clock on the running loop."""
         if not self._started:
             self._started = True
+            self._warn_of_shared_ports()
             self._clock.start()
+
+    def _warn_of_shared_ports(self) -> None:
+        kernels = kernel_may_take(*self._range)
+        if kernels is not None:
+            logger.warning(
+                "RTP ports %d-%d overlap the kernel's own, %d-%d (net.ipv4.ip_local_port_range): other programs may"
+                " hold some of them. Choose another range, or list it in net.ipv4.ip_local_reserved_ports",
+                *self._range,
+                *kernels,
+            )
 
     async def close(self) -> None:
         """Stops the clock and closes every stream; may be called again."""

@@ -62,6 +62,9 @@ class UserAgentConfig:
     """UDP and TCP listen on the same number; 0 picks one that is free on both."""
     rtp_ports: tuple[int, int] = (16384, 32767)
     """Lowest and highest UDP port for RTP; even ports carry RTP, the next one RTCP."""
+    rtp_port_quarantine: float = 5.0
+    """Seconds for which the ports of a call that has ended are not used again: what is still sent to it shall not reach
+    another."""
     advertise: str = ""
     """Host to write into Via, Contact and SDP instead of the local address."""
     user_agent: str = ""

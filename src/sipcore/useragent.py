@@ -64,7 +64,11 @@ class UserAgent:
         self.stack = Stack(self.config, rng=self._rng, user_agent=name)
         self._driver = Driver(self.stack, self.config, on_event=self._on_event, trace=trace, flows=flows)
         self._owns_media = media is None
-        self.media = media if media is not None else MediaEngine(ports=self.config.rtp_ports)
+        self.media = (
+            media
+            if media is not None
+            else MediaEngine(ports=self.config.rtp_ports, port_quarantine=self.config.rtp_port_quarantine)
+        )
         """The RTP engine: statistics of the clock."""
         self._registrations: dict[Line, Registration] = {}
         self._calls: dict[InviteSession, Call] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from pathlib import Path
 
 import pytest
 
-from rtp.ports import NoPortAvailable, PortPair, PortPool
+from rtp.ports import NoPortAvailable, PortPair, PortPool, kernel_may_take
 
 HOST = "127.0.0.1"
 
@@ -47,7 +48,7 @@ def test_rtp_is_even_and_rtcp_the_next() -> None:
 
 def test_the_whole_range_is_used_and_then_no_more() -> None:
     low, high = free_range(5)
-    pool = PortPool(low, high, random.Random(2))
+    pool = PortPool(low, high, random.Random(2), quarantine=0)
     pairs = [pool.open(HOST) for _ in range(5)]
     assert sorted(pair.port for pair in pairs) == list(range(low, high, 2))
     with pytest.raises(NoPortAvailable, match=f"all 5 pairs of RTP ports {low}-{high} are taken"):
@@ -78,15 +79,73 @@ def test_pairs_of_which_another_program_has_a_port_are_passed_over(taken: int) -
             close(pair)
 
 
-def test_a_port_just_closed_is_not_used_again_at_once() -> None:
-    """Packets of the call before must not run into the next one."""
-    pool = PortPool(*free_range(8), random.Random(4))
-    seen = []
-    for _ in range(8):
-        pair = pool.open(HOST)
-        seen.append(pair.port)
-        close(pair)
-    assert len(set(seen)) == 8
+def test_the_pair_that_was_free_for_the_longest_time_comes_first() -> None:
+    """Whatever the quarantine: the order of closing is the order of opening again."""
+    pool = PortPool(*free_range(4), random.Random(4), quarantine=0)
+    pairs = [pool.open(HOST) for _ in range(4)]
+    for index in (2, 0, 3, 1):
+        pairs[index].close()
+        pairs[index].close()
+    again = [pool.open(HOST) for _ in range(4)]
+    assert [pair.port for pair in again] == [pairs[index].port for index in (2, 0, 3, 1)]
+    close(*again)
+
+
+def test_a_pair_rests_before_it_is_opened_again() -> None:
+    """Packets of the call before must not run into the next one, even where no other pair is left."""
+    now = 100.0
+    low, high = free_range(2)
+    pool = PortPool(low, high, random.Random(4), quarantine=5, clock=lambda: now)
+    first, second = pool.open(HOST), pool.open(HOST)
+    first.close()
+    now = 104.9
+    with pytest.raises(NoPortAvailable, match=f"all 2 pairs of RTP ports {low}-{high} are taken, 1 of them by calls"):
+        pool.open(HOST)
+    now = 105.0
+    again = pool.open(HOST)
+    assert again.port == first.port
+    close(again, second)
+
+
+def test_a_quarantine_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        PortPool(20000, 20001, random.Random(1), quarantine=-1)
+
+
+def test_each_local_address_has_the_whole_range() -> None:
+    """One engine may serve agents on several addresses of the machine."""
+    pool = PortPool(*free_range(1), random.Random(1))
+    pair, other = pool.open(HOST), pool.open("127.0.0.2")
+    assert pair.port == other.port
+    close(pair, other)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reserved", "found"),
+    [
+        (16384, 32767, "", None),
+        (16384, 32768, "", (32768, 60999)),
+        (40000, 40999, "", (32768, 60999)),
+        (60998, 65535, "", (32768, 60999)),
+        (61000, 65535, "", None),
+        (40000, 40999, "8080,40000-40999", None),
+        (40000, 40999, "40000-40500,40502-40999", (32768, 60999)),
+        (60999, 61000, "60999", None),
+    ],
+)
+def test_ports_that_the_kernel_gives_to_others(
+    tmp_path: Path, low: int, high: int, reserved: str, found: tuple[int, int] | None
+) -> None:
+    (tmp_path / "ip_local_port_range").write_text("32768\t60999\n")
+    (tmp_path / "ip_local_reserved_ports").write_text(f"{reserved}\n")
+    assert kernel_may_take(low, high, tmp_path) == found
+
+
+@pytest.mark.parametrize("content", [None, "", "a b", "1 2 3"])
+def test_a_system_that_does_not_tell_its_range(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ip_local_port_range").write_text(content)
+    assert kernel_may_take(1, 65535, tmp_path) is None
 
 
 def test_an_address_that_is_not_ours_is_refused_at_once() -> None:
