@@ -7,10 +7,10 @@ import logging
 from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sipcore.broadcast import Broadcast
-from sipcore.errors import NoOngoingCall, TransferTimeout
+from sipcore.errors import InvalidRequest, NoOngoingCall, TransferTimeout
 from sipcore.events import (
     CallAnswered,
     CallEnded,
@@ -23,11 +23,13 @@ from sipcore.events import (
     Party,
     TransferProgress,
 )
+from sipcore.media import checked_digits
 from sipcore.protocol.builder import check_extension_headers, extension_headers
 from sipcore.protocol.reasons import NORMAL_CLEARING
 from sipcore.protocol.session_events import (
     SessionEnded,
     SessionEstablished,
+    SessionHeard,
     SessionMediaChanged,
     SessionProvisional,
     SessionReferAnswered,
@@ -35,6 +37,7 @@ from sipcore.protocol.session_events import (
     SessionReferNotified,
     SessionReferReceived,
 )
+from sipcore.requests import CallRequests, check_body, check_headers
 from sipcore.transfer import ReferRequest, Transfer
 
 if TYPE_CHECKING:
@@ -92,6 +95,7 @@ class Call:
         self.on_refer: Callable[[ReferRequest], None] | None = None
         """Called when the far end asks for a transfer; without it such requests get 603."""
         self._events: Broadcast[CallEvent] = Broadcast()
+        self._requests = CallRequests(runtime, session)
         self._transfers: dict[OutgoingRefer, Transfer] = {}
         self._held = False
         self._early_media = False
@@ -272,14 +276,50 @@ class Call:
             raise NoOngoingCall("The call has no media")
         return self._media.record(path)
 
-    async def send_dtmf(self, digits: str) -> None:
-        """Sends RFC 4733 events in step with the audio and waits until they are out.
+    async def send_dtmf(
+        self, digits: str, *, method: Literal["auto", "rfc4733", "info"] = "auto", duration_ms: int = 160
+    ) -> None:
+        """Sends keys and waits until they are out.
+
+        Args:
+            digits: of ``0-9 * # A-D``.
+            method: ``rfc4733``: telephone-events in step with the audio; ``info``: INFO requests with
+                ``application/dtmf-relay``; ``auto``: the first where the far end takes it, else the second.
+            duration_ms: what an INFO says; telephone-events last as long as the engine has them last.
 
         Raises:
-            NoOngoingCall: the call is not connected, or the far end takes no telephone-event.
-            InvalidRequest: a character other than ``0-9 * # A-D``.
+            NoOngoingCall: the call is not connected, or the far end takes no telephone-event (``rfc4733``).
+            InvalidRequest: another character, or no duration of 40-5000 ms.
+            RequestRejected, RequestTimeout, AuthenticationFailed, ServerUnreachable: the far end takes no INFO either.
         """
-        await self._connected_media().send_dtmf(digits)
+        keys = checked_digits(digits)
+        if not 40 <= duration_ms <= 5000:
+            raise InvalidRequest(f"duration_ms: {duration_ms} is not 40-5000", field="duration_ms")
+        media = self._connected_media()
+        if method == "info" or (method == "auto" and not media.takes_events):
+            await self._requests.send_keys(keys, duration_ms)
+        else:
+            await media.send_dtmf(keys)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    async def send_info(self, body: str | bytes, content_type: str, *, headers: Mapping[str, str] | None = None) -> int:
+        """Sends an INFO inside the call (RFC 6086 §3) and waits for its answer; returns the 2xx status code.
+
+        Raises:
+            InvalidRequest, InvalidHeader: nothing was sent.
+            NoOngoingCall: the call is not connected.
+            RequestRejected, RequestTimeout, AuthenticationFailed, ServerUnreachable: it did not get through.
+        """
+        checked = check_body(body, content_type)
+        return await self._requests.send("INFO", content_type, checked, check_headers(headers))
+
+    async def send_message(
+        self, text: str | bytes, content_type: str = "text/plain", *, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Sends a MESSAGE inside the call (RFC 3428); as :meth:`send_info`."""
+        checked = check_body(text, content_type)
+        return await self._requests.send("MESSAGE", content_type, checked, check_headers(headers))
 
     def statistics(self) -> StreamStatistics:
         """Counters of the RTP stream so far (RFC 3550 §6.4, §A)."""
@@ -369,6 +409,8 @@ class Call:
                 self._on_media_changed(event)
             case SessionEnded(cause, by, code, description, error, reasons):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
+            case SessionHeard(heard):
+                self._events.publish(heard)
             case SessionReferReceived(refer):
                 request = ReferRequest(self._session, refer, self._runtime.now, self._runtime.pump)
                 if self.on_refer is not None:

@@ -73,6 +73,8 @@ class UserAgentConfig:
     """Audio codecs offered, best first."""
     ring_timeout: float = 60.0
     """Seconds an outgoing call may ring before it is cancelled."""
+    info_types: tuple[str, ...] = ()
+    """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
     max_calls: int = 2000
     """Dialogs held at once; an INVITE beyond gets 503 with Retry-After."""
     timers: Timers = field(default_factory=Timers)

@@ -23,6 +23,8 @@ __all__ = [
     "RegistrationError",
     "RegistrationRejected",
     "RegistrationTimeout",
+    "RequestRejected",
+    "RequestTimeout",
     "ServerUnreachable",
     "SipError",
     "TransferError",
@@ -92,6 +94,14 @@ class RegistrationRejected(RegistrationError):
 
 class RegistrationTimeout(RegistrationError):
     """The registrar did not answer (RFC 3261 timer F, or 408)."""
+
+
+class RequestRejected(SipError):
+    """A MESSAGE or INFO was refused; ``code`` is the status code (300-699)."""
+
+
+class RequestTimeout(SipError):
+    """Nobody answered a MESSAGE, INFO or OPTIONS (RFC 3261 timer F)."""
 
 
 # -- a call failed ------------------------------------------------------------------------------------------------

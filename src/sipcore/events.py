@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sipcore.errors import InvalidHeader
 
@@ -22,8 +22,11 @@ __all__ = [
     "CallHeld",
     "CallResumed",
     "CallRinging",
+    "Capabilities",
     "DtmfReceived",
     "EndCause",
+    "InfoReceived",
+    "MessageReceived",
     "Party",
     "Reason",
     "Registered",
@@ -119,6 +122,21 @@ class Unregistered:
     """The binding was removed at our request."""
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """The answer to an OPTIONS (RFC 3261 §11.2); empty where the far end does not tell."""
+
+    code: int
+    """200, or what an INVITE would get: 486, 404 … (§11.2). Whatever it is, somebody is there."""
+    reason: str
+    methods: tuple[str, ...] = ()
+    """Allow."""
+    extensions: tuple[str, ...] = ()
+    """Supported."""
+    content_types: tuple[str, ...] = ()
+    """Accept."""
+
+
 RegistrationEvent = Registered | RegistrationFailed | Unregistered
 
 
@@ -156,11 +174,39 @@ class CallResumed:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """One digit, RFC 4733."""
+    """One digit, by RFC 4733 or by INFO. A far end that sends each key both ways gives two events."""
 
     digit: str
     """One of ``0-9 * # A-D``."""
     duration_ms: int
+    method: Literal["rfc4733", "info"] = "rfc4733"
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """An INFO that carried no key (RFC 6086 §3): its body is of one of the agent's ``info_types``, or empty."""
+
+    content_type: str
+    """Media type in lower case without parameters; empty where there was no body."""
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Extension headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A MESSAGE (RFC 3428), in a call or by itself."""
+
+    sender: str
+    """The URI of From."""
+    display_name: str
+    content_type: str
+    """Media type in lower case without parameters."""
+    body: bytes = field(repr=False)
+    text: str = field(repr=False)
+    """The body, decoded; what is not text in its character set is replaced."""
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Extension headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +242,14 @@ class CallEnded:
         )
 
 
-CallEvent = CallRinging | CallAnswered | CallHeld | CallResumed | DtmfReceived | TransferProgress | CallEnded
+CallEvent = (
+    CallRinging
+    | CallAnswered
+    | CallHeld
+    | CallResumed
+    | DtmfReceived
+    | InfoReceived
+    | MessageReceived
+    | TransferProgress
+    | CallEnded
+)

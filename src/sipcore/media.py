@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
-__all__ = ["AudioInput", "CallMedia", "Playback"]
+__all__ = ["AudioInput", "CallMedia", "Playback", "checked_digits"]
 
 log = logging.getLogger(__name__)
 
@@ -163,14 +163,16 @@ class CallMedia:
         """Whether silence is sent instead of what is played."""
         return self._stream.muted
 
+    @property
+    def takes_events(self) -> bool:
+        """Whether the far end takes telephone-events (RFC 4733)."""
+        return self._stream.event_payload_type is not None
+
     async def send_dtmf(self, digits: str) -> None:
-        """Sends telephone-events (RFC 4733) and waits until they are out."""
-        wrong = sorted(set(digits.upper()) - DIGITS)
-        if wrong or not digits:
-            raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
-        if self._stream.event_payload_type is None:
+        """Sends telephone-events (RFC 4733) and waits until they are out. The digits are checked ones."""
+        if not self.takes_events:
             raise NoOngoingCall("The far end takes no telephone-event")
-        await self._stream.send_dtmf(digits.upper()).wait()
+        await self._stream.send_dtmf(digits).wait()
 
     # -- in --------------------------------------------------------------------------------------------------------
 
@@ -206,6 +208,18 @@ class CallMedia:
             return
         self._closed = True
         self._stream.close()
+
+
+def checked_digits(digits: str) -> str:
+    """Keys in upper case.
+
+    Raises:
+        InvalidRequest: there is none, or a character other than ``0-9 * # A-D``.
+    """
+    wanted = digits.upper()
+    if not wanted or set(wanted) - DIGITS:
+        raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
+    return wanted
 
 
 def _samples(source: AudioInput) -> NDArray[np.int16]:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 from sipcore.broadcast import Broadcast
 from sipcore.call import Call
 from sipcore.errors import AccountNotRegistered, CallError, SipError
-from sipcore.events import Registered, RegistrationEvent, RegistrationFailed, Unregistered
-from sipcore.protocol.builder import check_extension_headers
+from sipcore.events import (
+    Capabilities,
+    MessageReceived,
+    Registered,
+    RegistrationEvent,
+    RegistrationFailed,
+    Unregistered,
+)
+from sipcore.requests import check_body, check_headers, require_success
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_CALLS = 64
 """Incoming calls that ring for :meth:`Registration.incoming` and were not fetched yet; more get 486."""
+KEPT_MESSAGES = 64
+"""MESSAGEs kept for late readers, and for each reader that is slow."""
 UNREGISTER_PATIENCE = 2.0
 """Seconds to wait for the answer to an un-REGISTER."""
 
@@ -44,6 +53,7 @@ class Registration:
         """Called for each INVITE before it rings; a status code (300-699) refuses the call, None lets it ring."""
         self._calls: set[Call] = set()
         self._events: Broadcast[RegistrationEvent] = Broadcast()
+        self._messages: Broadcast[MessageReceived] = Broadcast(history=KEPT_MESSAGES, buffer=KEPT_MESSAGES)
         self._incoming: asyncio.Queue[Call | None] = asyncio.Queue()
         self._registered = False
         self._closed = False
@@ -130,6 +140,7 @@ class Registration:
         self._registered = False
         self._incoming.put_nowait(None)
         self._events.close()
+        self._messages.close()
         self._gone.set()
 
     def on_event(self, event: RegistrationEvent) -> None:
@@ -148,6 +159,90 @@ class Registration:
                 self._unbound.set()
         self._events.publish(event)
 
+    # -- messages and questions ------------------------------------------------------------------------------------
+
+    async def send_message(
+        self,
+        to: str,
+        text: str | bytes,
+        content_type: str = "text/plain",
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Sends a MESSAGE (RFC 3428) and waits until it was taken; returns the 2xx status code.
+
+        Args:
+            to: a URI, ``user@host[:port]``, or a bare user or number at the account's own domain.
+            text: at most 1,300 bytes.
+            content_type: its media type.
+            headers: extension headers.
+
+        Raises:
+            InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
+            AccountNotRegistered: the account was removed.
+            RequestRejected, RequestTimeout, AuthenticationFailed, ServerUnreachable: it did not get through.
+        """
+        uri = self._runtime.resolve_callee(to, self, field="to")
+        checked, extra = check_body(text, content_type), check_headers(headers)
+        self._require_open()
+        exchange = self._runtime.stack.request(
+            self._line,
+            "MESSAGE",
+            uri,
+            headers=extra,
+            body=checked,
+            content_type=content_type,
+            now=self._runtime.now(),
+        )
+        self._runtime.pump()
+        response = await self._runtime.outcome(exchange)
+        require_success(response, exchange)
+        return response.status
+
+    def messages(self, *, replay: bool = True) -> Subscription[MessageReceived]:
+        """Messages for this account outside of calls, from the oldest kept (of 64) if ``replay``; any number of
+        readers. They are answered with 200 when they arrive."""
+        return self._messages.subscribe(replay=replay)
+
+    def on_message(self, message: MessageReceived) -> None:
+        """Told by the user agent: a MESSAGE for this account arrived."""
+        self._messages.publish(message)
+
+    async def probe(self, to: str = "") -> Capabilities:
+        """Asks by OPTIONS who is there and what it can do (RFC 3261 §11). Any final response is an answer.
+
+        Args:
+            to: as for :meth:`send_message`; empty: the account's own server.
+
+        Raises:
+            InvalidAddress: nothing was sent.
+            AccountNotRegistered: the account was removed.
+            RequestTimeout, ServerUnreachable: nobody answered.
+        """
+        uri = self._runtime.resolve_callee(to, self, field="to") if to else self._line.address.registrar
+        self._require_open()
+        exchange = self._runtime.stack.request(
+            self._line,
+            "OPTIONS",
+            uri,
+            headers=(("Accept", "application/sdp"),),
+            contact=True,
+            now=self._runtime.now(),
+        )
+        self._runtime.pump()
+        response = await self._runtime.outcome(exchange)
+        return Capabilities(
+            code=response.status,
+            reason=response.reason,
+            methods=response.list_of("Allow"),
+            extensions=response.list_of("Supported"),
+            content_types=response.list_of("Accept"),
+        )
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise AccountNotRegistered(f"{self._line.address.text} was removed")
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def place(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None) -> Call:
@@ -163,15 +258,13 @@ class Registration:
             CallError: no RTP port is free.
         """
         uri = self._runtime.resolve_callee(to, self, field="callee_id")
-        extra = dict(headers or {})
-        check_extension_headers(extra)
-        if self._closed:
-            raise AccountNotRegistered(f"{self._line.address.text} was removed")
+        extra = check_headers(headers)
+        self._require_open()
         media = self._runtime.open_media()
         session = self._runtime.stack.invite(
             self._line,
             uri,
-            headers=tuple(extra.items()),
+            headers=extra,
             media_port=media.port,
             ring_timeout=self._runtime.config.ring_timeout if timeout is None else timeout,
             now=self._runtime.now(),

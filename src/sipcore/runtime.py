@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from sipcore.call import Call
     from sipcore.config import UserAgentConfig
     from sipcore.media import CallMedia
+    from sipcore.protocol.exchange import Exchange
     from sipcore.protocol.stack import Stack
     from sipcore.protocol.values import Uri
+    from sipcore.protocol.wire import Response
     from sipcore.registration import Registration
 
 __all__ = ["Runtime"]
@@ -42,6 +44,9 @@ class Runtime(Protocol):
 
     def forget(self, call: Call) -> None:
         """The call is over."""
+
+    async def outcome(self, exchange: Exchange) -> Response:
+        """Waits for the final response of a request; see :meth:`sipcore.requests.Outcomes.wait`."""
 
     def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
         """A name as a caller writes it, as a URI.

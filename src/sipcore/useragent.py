@@ -17,8 +17,16 @@ from sipcore.events import EndCause, RegistrationFailed
 from sipcore.media import CallMedia
 from sipcore.net.driver import Driver
 from sipcore.protocol.addresses import parse_callee
-from sipcore.protocol.stack import RegistrationOccurred, SessionIncoming, SessionOccurred, Stack
+from sipcore.protocol.stack import (
+    ExchangeDone,
+    MessageArrived,
+    RegistrationOccurred,
+    SessionIncoming,
+    SessionOccurred,
+    Stack,
+)
 from sipcore.registration import Registration
+from sipcore.requests import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,10 +36,12 @@ if TYPE_CHECKING:
     from sipcore.config import Account
     from sipcore.net.driver import FlowsFactory
     from sipcore.net.trace import Trace
+    from sipcore.protocol.exchange import Exchange
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.line import Line
     from sipcore.protocol.stack import RequestHandler, StackEvent
     from sipcore.protocol.values import Uri
+    from sipcore.protocol.wire import Response
 
 __all__ = ["UserAgent"]
 
@@ -72,6 +82,7 @@ class UserAgent:
         """The RTP engine: statistics of the clock."""
         self._registrations: dict[Line, Registration] = {}
         self._calls: dict[InviteSession, Call] = {}
+        self._outcomes = Outcomes()
         self._started = False
         self._closed = False
 
@@ -112,6 +123,7 @@ class UserAgent:
         if self._owns_media:
             await self.media.close()
         await self._driver.close()
+        self._outcomes.close()
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -218,6 +230,10 @@ class UserAgent:
         self._calls.pop(call.session, None)
         call.registration.on_call_over(call)
 
+    async def outcome(self, exchange: Exchange) -> Response:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        return await self._outcomes.wait(exchange)
+
     def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
         """See :class:`~sipcore.runtime.Runtime`."""
         return parse_callee(to, registration.address, field=field)
@@ -245,5 +261,11 @@ class UserAgent:
                 registration = self._registrations.get(line)
                 if registration is not None:
                     registration.on_event(change)
+            case MessageArrived(line, message):
+                registration = self._registrations.get(line)
+                if registration is not None:
+                    registration.on_message(message)
+            case ExchangeDone(exchange):
+                self._outcomes.settle(exchange)
             case _:
                 pass

@@ -53,7 +53,7 @@ def ringing() -> Ringing:
         ("UPDATE", SDP_OFFER, 491),
         ("INVITE", SDP_OFFER, 491),
         ("OPTIONS", "", 200),
-        ("INFO", "", 405),
+        ("INFO", "", 200),
         ("REFER", "", 603),
         ("NOTIFY", "", 481),
     ],

@@ -41,10 +41,19 @@ def _acknowledge(peer: RawPeer, tag: str, *, cseq: int = 1, body: str = "") -> N
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("OPTIONS", 200), ("MESSAGE", 405), ("PUBLISH", 405), ("FOO", 405), ("BYE", 481), ("UPDATE", 481), ("REFER", 481)],
+    [
+        ("OPTIONS", 200),
+        ("PUBLISH", 405),
+        ("REGISTER", 405),
+        ("FOO", 501),
+        ("BYE", 481),
+        ("UPDATE", 481),
+        ("REFER", 481),
+        ("INFO", 481),
+    ],
 )
 def test_requests_outside_a_dialog(peer: RawPeer, method: str, status: int) -> None:
-    """§8.2.1: 405 names what is allowed; §12.2.2: 481 for what needs a dialog."""
+    """§8.2.1: 405 names what is allowed, §21.5.2: 501 for what nobody knows; §12.2.2: 481 for what needs a dialog."""
     peer.request(method, URI)
     assert peer.final().status == status
     if status in (200, 405):
@@ -54,7 +63,7 @@ def test_requests_outside_a_dialog(peer: RawPeer, method: str, status: int) -> N
 def test_options_says_what_we_can_do(peer: RawPeer) -> None:
     """§11.2."""
     peer.request("OPTIONS", URI)
-    assert peer.final().headers.get("Accept") == "application/sdp"
+    assert peer.final().list_of("Accept") == ("application/sdp", "text/plain")
     assert peer.final().to_tag
 
 
@@ -238,14 +247,31 @@ def test_requests_out_of_order_get_500(scene: Scene, peer: RawPeer) -> None:
     assert peer.final().status == 500
 
 
-@pytest.mark.parametrize(("method", "status"), [("INFO", 405), ("MESSAGE", 405), ("NOTIFY", 481), ("REFER", 400)])
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("PUBLISH", 405), ("SUBSCRIBE", 405), ("FOO", 501), ("NOTIFY", 481), ("REFER", 400)],
+)
 def test_other_requests_in_a_dialog(scene: Scene, peer: RawPeer, method: str, status: int) -> None:
-    """405 for what we do not have, 481 for a NOTIFY nobody asked for, 400 for a REFER without Refer-To."""
+    """405 and 501 for what we do not have, 481 for a NOTIFY nobody asked for, 400 for a REFER without Refer-To."""
     tag = _connected(scene, peer)
     _acknowledge(peer, tag)
     peer.request(method, URI, cseq=2, branch="x", to_tag=tag)
     assert peer.final().status == status
     assert scene.bob.incoming[0].state is SessionState.CONNECTED
+
+
+def test_options_in_a_dialog_says_what_we_can_do(scene: Scene, peer: RawPeer) -> None:
+    """§11.2: as many PBXs ask to see whether a call is still there."""
+    tag = _connected(scene, peer)
+    _acknowledge(peer, tag)
+    peer.request("OPTIONS", URI, cseq=2, branch="o", to_tag=tag)
+    answer = peer.final()
+    assert answer.status == 200
+    assert {"INVITE", "REFER", "INFO", "MESSAGE"} <= set(answer.list_of("Allow"))
+    assert {"application/sdp", "message/sipfrag", "application/dtmf-relay", "text/plain"} <= set(
+        answer.list_of("Accept")
+    )
+    assert answer.headers.get("Supported") is not None
 
 
 def test_a_request_with_a_foreign_tag_gets_481(scene: Scene, peer: RawPeer) -> None:

@@ -116,6 +116,7 @@ _PHRASES = {
     487: "Request Terminated",
     488: "Not Acceptable Here",
     489: "Bad Event",
+    469: "Bad Info Package",
     491: "Request Pending",
     500: "Server Internal Error",
     501: "Not Implemented",

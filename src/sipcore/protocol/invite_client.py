@@ -11,7 +11,7 @@ from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import NO_ANSWER, NORMAL_CLEARING, reason_headers
-from sipcore.protocol.session_context import ALLOW, SDP, ended_by_failure, ended_by_response
+from sipcore.protocol.session_context import ALLOW, SDP, ended_by_failure, ended_by_response, refusal_of_method
 from sipcore.protocol.session_events import SessionEnded, SessionProvisional
 from sipcore.protocol.uac import RequestPlan
 
@@ -185,8 +185,10 @@ class CallerSetup:
                 session.respond(transaction, 603, now)
             case "NOTIFY":
                 session.respond(transaction, 481, now)
+            case "INFO" | "MESSAGE":
+                session.in_dialog.on_request(transaction, request, now)
             case _:
-                session.respond(transaction, 405, now)
+                session.respond(transaction, refusal_of_method(request.method), now)
 
     def _forget_early(self, tag: str) -> Dialog | None:
         self._early_answers.pop(tag, None)

@@ -18,6 +18,7 @@ from sipcore.errors import CallTimeout
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.dialog import Dialog, DialogId
+from sipcore.protocol.dialog_requests import DialogRequests
 from sipcore.protocol.hangup import Bye, Unheard
 from sipcore.protocol.invite_client import CallerSetup
 from sipcore.protocol.invite_server import CalleeSetup
@@ -26,7 +27,7 @@ from sipcore.protocol.reasons import NORMAL_CLEARING, parse_reasons, reason_head
 from sipcore.protocol.refer_usage import ReferUsage
 from sipcore.protocol.reoffer import Reoffer
 from sipcore.protocol.routing import leads_to
-from sipcore.protocol.session_context import ALLOW, SUPPORTED_EXTENSIONS
+from sipcore.protocol.session_context import ALLOW, CONSUMED_TYPES, SUPPORTED_EXTENSIONS, refusal_of_method
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished
 from sipcore.protocol.uac import RequestPlan
 
@@ -103,6 +104,7 @@ class InviteSession:
         self.reoffer = Reoffer(self)
         self.refers = ReferUsage(self)
         self.answers = Answers(self)
+        self.in_dialog = DialogRequests(self)
         self._bye_waits_for_ack = False
         self._reasons: tuple[Reason, ...] = ()
         """What our BYE says."""
@@ -267,7 +269,7 @@ class InviteSession:
             self.caller.on_early_request(early, transaction, request, now)
             return
         if request.method not in _TAKEN.get(self.state, ALLOW):
-            self.respond(transaction, 481 if request.method in ALLOW else 405, now)
+            self.respond(transaction, 481 if request.method in ALLOW else refusal_of_method(request.method), now)
             return
         match request.method:
             case "BYE":
@@ -281,7 +283,11 @@ class InviteSession:
             case "NOTIFY":
                 self.refers.on_notify(transaction, request, now)
             case "OPTIONS":
-                self.respond(transaction, 200, now, headers=(("Accept", "application/sdp, message/sipfrag"),))
+                accept = ("Accept", ", ".join(CONSUMED_TYPES))
+                supported = ("Supported", ", ".join(SUPPORTED_EXTENSIONS))
+                self.respond(transaction, 200, now, headers=(accept, supported))
+            case "INFO" | "MESSAGE":
+                self.in_dialog.on_request(transaction, request, now)
 
     def _on_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """§15.1.2; a BYE that crosses ours is answered alike."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sipcore.config import Timers
     from sipcore.protocol.deadlines import Deadlines
     from sipcore.protocol.dialog import DialogId
+    from sipcore.protocol.exchange import Exchange
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.invite_session import InviteSession
@@ -35,17 +36,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALLOW",
+    "CONSUMED_TYPES",
     "SDP",
     "SUPPORTED_EXTENSIONS",
     "SessionContext",
     "ended_by_failure",
     "ended_by_response",
+    "refusal_of_method",
     "unreadable_body",
 ]
 
 SDP = "application/sdp"
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY", "INFO", "MESSAGE")
 """Methods a dialog of ours takes (RFC 3261 §20.5)."""
+CONSUMED_TYPES = (SDP, "message/sipfrag", "application/dtmf-relay", "application/dtmf", "text/plain")
+"""Media types that requests of a dialog may carry (RFC 3261 §20.1)."""
+_KNOWN_METHODS = frozenset({*ALLOW, "PRACK", "PUBLISH", "REGISTER", "SUBSCRIBE"})
+"""Methods of the RFCs: not taken here they get 405, all others 501 (RFC 3261 §8.2.1, §21.5.2)."""
 SUPPORTED_EXTENSIONS: tuple[str, ...] = ()
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
 
@@ -60,6 +67,8 @@ class SessionContext(Protocol):
     timers: Timers
     user_agent: str
     codecs: Sequence[str]
+    info_types: Sequence[str]
+    """Media types of INFO bodies that the application reads, beside keys."""
 
     @property
     def uac(self) -> UacCore:
@@ -67,6 +76,9 @@ class SessionContext(Protocol):
 
     def emit(self, session: InviteSession, event: SessionEvent) -> None:
         """Queues an event for the shell."""
+
+    def exchanged(self, exchange: Exchange) -> None:
+        """Queues for the shell that a request of ours has its outcome."""
 
     def add_dialog(self, dialog_id: DialogId, session: InviteSession) -> None:
         """Requests of this dialog go to ``session`` from now on."""
@@ -82,6 +94,11 @@ class SessionContext(Protocol):
         failed: Callable[[str, float], None],
     ) -> None:
         """See :class:`sipcore.protocol.uac.FlowWaiter`."""
+
+
+def refusal_of_method(method: str) -> int:
+    """What a request gets whose method is not taken here."""
+    return 405 if method in _KNOWN_METHODS else 501
 
 
 def unreadable_body(request: Request) -> tuple[tuple[str, str], ...]:

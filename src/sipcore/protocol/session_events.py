@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sipcore.errors import SipError
-    from sipcore.events import EndCause, Party, Reason
+    from sipcore.events import DtmfReceived, EndCause, InfoReceived, MessageReceived, Party, Reason
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.refer import IncomingRefer, OutgoingRefer, Sipfrag
 
@@ -15,6 +15,7 @@ __all__ = [
     "SessionEnded",
     "SessionEstablished",
     "SessionEvent",
+    "SessionHeard",
     "SessionMediaChanged",
     "SessionProvisional",
     "SessionReferAnswered",
@@ -63,6 +64,13 @@ class SessionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionHeard:
+    """The peer said something inside the dialog that changes nothing in it; answered already."""
+
+    event: DtmfReceived | InfoReceived | MessageReceived
+
+
+@dataclass(frozen=True, slots=True)
 class SessionReferReceived:
     """The peer asks us to call somebody; must be accepted or refused at once."""
 
@@ -100,6 +108,7 @@ SessionEvent = (
     | SessionEstablished
     | SessionMediaChanged
     | SessionEnded
+    | SessionHeard
     | SessionReferReceived
     | SessionReferAnswered
     | SessionReferNotified

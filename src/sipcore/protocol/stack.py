@@ -6,6 +6,7 @@ Time and bytes go in (:meth:`Stack.receive`, :meth:`Stack.handle_timer`), bytes,
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -14,28 +15,38 @@ from typing import TYPE_CHECKING, Protocol, cast
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
 from sipcore.protocol.dialog import DialogId
+from sipcore.protocol.exchange import Exchange
 from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
+from sipcore.protocol.messages import message_of, refusal_of_body
 from sipcore.protocol.registrar_client import RegistrarClient
-from sipcore.protocol.session_context import ALLOW, SDP, SUPPORTED_EXTENSIONS, unreadable_body
+from sipcore.protocol.session_context import (
+    ALLOW,
+    SDP,
+    SUPPORTED_EXTENSIONS,
+    refusal_of_method,
+    unreadable_body,
+)
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
 from sipcore.protocol.transaction_layer import TransactionLayer
-from sipcore.protocol.uac import Uac, UacCore
+from sipcore.protocol.uac import RequestPlan, Uac, UacCore
 from sipcore.protocol.wire import MalformedMessage, Request, parse_message, serialize
 
 if TYPE_CHECKING:
     import random
 
     from sipcore.config import Account, UserAgentConfig
-    from sipcore.events import RegistrationEvent
+    from sipcore.events import MessageReceived, RegistrationEvent
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.values import Uri
     from sipcore.protocol.wire import Response
 
 __all__ = [
+    "ExchangeDone",
     "FlowWanted",
+    "MessageArrived",
     "RegistrationOccurred",
     "RequestHandler",
     "SessionIncoming",
@@ -83,7 +94,22 @@ class RegistrationOccurred:
     event: RegistrationEvent
 
 
-StackEvent = FlowWanted | SessionIncoming | SessionOccurred | RegistrationOccurred
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A MESSAGE outside any call, answered already."""
+
+    line: Line
+    message: MessageReceived
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeDone:
+    """A request of ours that stands for itself has its final response, or will have none."""
+
+    exchange: Exchange
+
+
+StackEvent = FlowWanted | SessionIncoming | SessionOccurred | RegistrationOccurred | MessageArrived | ExchangeDone
 
 
 class _DeadlineOwner(Protocol):
@@ -102,6 +128,7 @@ class Stack:
         self.user_agent = user_agent
         self.timers = config.timers
         self.codecs: Sequence[str] = config.codecs
+        self.info_types: Sequence[str] = tuple(kind.lower() for kind in config.info_types)
         self.ids = Ids(rng)
         self.deadlines: Deadlines[Hashable] = Deadlines()
         self.layer = TransactionLayer(user=self, transmit=self._transmit, timers=config.timers, ids=self.ids)
@@ -223,6 +250,43 @@ class Stack:
         )
         return session
 
+    def request(
+        self,
+        line: Line,
+        method: str,
+        uri: Uri,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        content_type: str = "",
+        contact: bool = False,
+        now: float,
+    ) -> Exchange:
+        """Sends a request outside any dialog (RFC 3261 §8.1); its outcome comes as :class:`ExchangeDone`."""
+        exchange = Exchange(method, str(uri), lambda done, at: self.exchanged(done))
+        cseq = self.ids.cseq()
+        numbers = itertools.count(cseq)
+        self.uac.send(
+            RequestPlan(
+                method=method,
+                uri=uri,
+                from_=f"{line.identity.address};tag={self.ids.tag()}",
+                to=f"<{uri}>",
+                call_id=self.ids.call_id(),
+                next_cseq=lambda: next(numbers),
+                target=line.target(uri),
+                routes=line.routes,
+                contact=line.identity.contact if contact else None,
+                headers=headers,
+                body=body,
+                content_type=content_type,
+                digest=line.digest,
+            ),
+            exchange,
+            now,
+        )
+        return exchange
+
     # -- SessionContext, FlowWaiter --------------------------------------------------------------------------------
 
     def emit(self, session: InviteSession, event: SessionEvent) -> None:
@@ -230,6 +294,10 @@ class Stack:
         if isinstance(event, (SessionEstablished, SessionEnded)) and session.callee is not None:
             self._unanswered.pop(session.callee.transaction, None)
         self._events.append(SessionOccurred(session, event))
+
+    def exchanged(self, exchange: Exchange) -> None:
+        """See :class:`~sipcore.protocol.session_context.SessionContext`."""
+        self._events.append(ExchangeDone(exchange))
 
     def add_dialog(self, dialog_id: DialogId, session: InviteSession) -> None:
         """See :class:`~sipcore.protocol.session_context.SessionContext`."""
@@ -278,13 +346,26 @@ class Stack:
             case "INVITE":
                 self._on_invite(transaction, request, now)
             case "OPTIONS":
-                self._respond(
-                    transaction, 200, now, headers=(("Accept", SDP), ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
-                )
-            case "BYE" | "UPDATE" | "NOTIFY" | "REFER":
+                accept = ("Accept", f"{SDP}, text/plain")
+                self._respond(transaction, 200, now, headers=(accept, ("Supported", ", ".join(SUPPORTED_EXTENSIONS))))
+            case "MESSAGE":
+                self._on_message(transaction, request, now)
+            case "BYE" | "UPDATE" | "NOTIFY" | "REFER" | "INFO":
                 self._respond(transaction, 481, now)
-            case _:
-                self._respond(transaction, 405, now)
+            case method:
+                self._respond(transaction, refusal_of_method(method), now)
+
+    def _on_message(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """RFC 3428 §7: 200 says that it was delivered to the application, 404 that nobody of that name is here."""
+        line = self._line_for(request)
+        refusal = refusal_of_body(request)
+        if line is None:
+            self._respond(transaction, 404, now)
+        elif refusal is not None:
+            self._respond(transaction, refusal[0], now, headers=refusal[1])
+        else:
+            self._respond(transaction, 200, now)
+            self._events.append(MessageArrived(line, message_of(request)))
 
     def _on_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         if request.uri.scheme not in ("sip", "sips", "tel"):

@@ -63,7 +63,7 @@ _VARIABLES = (*_INVITE_VARIABLES, "digest", "checked")
 
 def _message(*lines: str, attributes: str = "", body: str = "") -> str:
     text = [line for line in lines if line]
-    if body:
+    if body and not any(line.lower().startswith("content-type:") for line in text):
         text.append("Content-Type: application/sdp" if body.startswith("v=0") else "Content-Type: message/sipfrag")
     text += ["Content-Length: [len]", "", body]
     content = "\n".join(text)
