@@ -227,7 +227,8 @@ def run(out: Path, seconds: float) -> None:
     print()
     print(
         f"{report['alive']} of {CALLS} calls lived through it, a new one was taken meanwhile, and "
-        f"{report['ended_normally']} ended normally; {report['flood']['transactions']} transactions were left right after"
+        f"{report['ended_normally']} ended normally; "
+        f"{report['flood']['transactions']} transactions were left right after the flood"
     )
     write_json(out / "flood.json", {"machine": machine(), **report})
     print(f"written to {out}")
