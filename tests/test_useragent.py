@@ -195,6 +195,9 @@ async def test_mute_is_idempotent() -> None:
         for _ in range(2):
             here.unmute()
             assert not here.muted
+            for paused in (True, True, False):
+                (here.pause_listening if paused else here.resume_listening)()
+                assert here.listening_paused is paused
 
 
 @virtual_time

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["AudioSink", "CallbackSink", "QueueSink", "WavSink"]
+__all__ = ["AudioSink", "CallbackSink", "Gate", "QueueSink", "WavSink"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,19 @@ class CallbackSink:
         """Nothing to give back."""
 
 
+class Gate:
+    """Shared by sinks that are to hear silence for a while."""
+
+    def __init__(self) -> None:
+        self.shut = False
+        """Silence instead of what comes."""
+
+
 class QueueSink:
     """An async iterator of frames with a bound: a slow reader loses the oldest, counted, and never slows the call."""
 
-    def __init__(self, max_frames: int = 100) -> None:
+    def __init__(self, max_frames: int = 100, gate: Gate | None = None) -> None:
+        self._gate = gate
         self._frames: deque[NDArray[np.int16]] = deque()
         self._max = max_frames
         self._wakeup = asyncio.Event()
@@ -65,7 +74,8 @@ class QueueSink:
         if len(self._frames) >= self._max:
             self._frames.popleft()
             self.dropped += 1
-        self._frames.append(pcm.copy())
+        silent = self._gate is not None and self._gate.shut
+        self._frames.append(np.zeros_like(pcm) if silent else pcm.copy())
         self._wakeup.set()
 
     def close(self) -> None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service import calls, playback, sessions, transfers
-from service.errors import NoSession, ServerStopping
+from service import calls, media_control, playback, sessions, transfers
+from service.errors import CallControlUnauthenticated, NoSession, ServerStopping
+from service.levels import MediaRequest
 from service.line import Line, LineOptions
+from service.media_control import UNAUTHENTICATED
 from service.ongoing import EndReason
 from service.operation import Operation, Operations
 from service.status import AmdResult, History, Status, StatusType
 from sipcore.config import Account
-from sipcore.errors import AccountNotRegistered, InvalidRequest, NoOngoingCall
+from sipcore.errors import AccountNotRegistered, CallError, InvalidRequest, NoOngoingCall
 from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
 from sipcore.protocol.builder import check_extension_headers
 
@@ -45,6 +47,8 @@ class Scope:
     """``x-sip-account``; None: the active account."""
     call_id: str | None = None
     """``x-ondewo-expected-call-id``; None: whatever call is ongoing."""
+    token: str | None = field(default=None, repr=False)
+    """``x-ondewo-sip-call-control-token``."""
 
 
 class Accounts:
@@ -54,12 +58,14 @@ class Accounts:
         agent: the running user agent.
         options: for each account.
         wav_limit: largest sum of the sizes of the files in one SipPlayWavFiles, bytes.
+        control_token: what SipSetCallMediaControl asks for; empty: nothing.
     """
 
-    def __init__(self, agent: UserAgent, options: LineOptions, *, wav_limit: int) -> None:
+    def __init__(self, agent: UserAgent, options: LineOptions, *, wav_limit: int, control_token: str = "") -> None:
         self._agent = agent
         self._options = options
         self._wav_limit = wav_limit
+        self._token = media_control.ControlToken(control_token)
         self._lines: dict[str, Line] = {}
         self._newest_registered: Line | None = None
         self._newest_session: Line | None = None
@@ -106,9 +112,9 @@ class Accounts:
         """SipRegisterAccount."""
         self._check_running()
         address = parse_account(name, field="account_name")
-        for field, value in (("password", password), ("auth_username", auth_username)):
+        for name_, value in (("password", password), ("auth_username", auth_username)):
             if any(character in value for character in "\r\n\0"):
-                raise InvalidRequest("a line break or NUL is not allowed", field=field)
+                raise InvalidRequest("a line break or NUL is not allowed", field=name_)
         account = Account(
             name,
             password=password,
@@ -217,15 +223,25 @@ class Accounts:
         """SipReportAnsweringMachineDetected."""
         line = self.select(scope)
         if line is None:
-            return _no_call(scope, "SipReportAnsweringMachineDetected")
+            return _no_call(scope, NoOngoingCall("SipReportAnsweringMachineDetected: no account was registered for it"))
         return line.out_of_scope(scope.call_id) or calls.report_machine(line, amd)
+
+    def set_media_control(self, scope: Scope, request: MediaRequest) -> Status:
+        """SipSetCallMediaControl."""
+        line = self.select(scope)
+        if not self._token.admits(scope.token):
+            error = CallControlUnauthenticated(UNAUTHENTICATED)
+            return media_control.refused(line, error) if line is not None else _no_call(scope, error)
+        if line is None:
+            return _no_call(scope, NoOngoingCall("SipSetCallMediaControl: no account was registered for it"))
+        return media_control.set_media_control(line, request, scope.call_id)
 
     # -- status ----------------------------------------------------------------------------------------------
 
     def status(self, scope: Scope) -> Status:
         """SipGetSipStatus."""
         line = self.select(scope)
-        return line.snapshot() if line is not None else _no_account(scope)
+        return line.live() if line is not None else _no_account(scope)
 
     def history(self, scope: Scope) -> tuple[Status, ...]:
         """SipGetSipStatusHistory: oldest first; empty for an account that is not known."""
@@ -269,9 +285,8 @@ def _no_account(scope: Scope) -> Status:
     return _no_session(scope.account, NoSession(f"{scope.account} was never registered at this server"))
 
 
-def _no_call(scope: Scope, what: str) -> Status:
+def _no_call(scope: Scope, error: CallError) -> Status:
     """NO_ONGOING_CALL of an account that was never registered, where the contract asks for that name."""
-    error = NoOngoingCall(f"{what}: no account was registered for it")
     status = Status(
         StatusType.NO_ONGOING_CALL, account=scope.account or "", description=str(error), exception=type(error).__name__
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from service.line import Line
 from service.ongoing import CallIdentity, EndReason, OngoingCall, call_id_for
@@ -92,6 +93,8 @@ async def hang_up(line: Line, ongoing: OngoingCall, *, hard: bool, operation: Op
 def set_muted(line: Line, muted: bool) -> Status:
     """Silence instead of audio, or audio again; the same request twice changes nothing the second time.
 
+    Unmuting takes back SipMute only: what an owner of media control mutes stays muted.
+
     Returns:
         MICROPHONE_MUTED / MICROPHONE_UNMUTED, NO_ONGOING_CALL (recorded), or NO_SESSION.
     """
@@ -101,10 +104,7 @@ def set_muted(line: Line, muted: bool) -> Status:
     if isinstance(ongoing, NoOngoingCall):
         return line.record(line.status(StatusType.NO_ONGOING_CALL, error=ongoing))
     try:
-        if muted:
-            ongoing.call.mute()
-        else:
-            ongoing.call.unmute()
+        ongoing.set_levels(replace(ongoing.levels, microphone_muted=muted))
     except NoOngoingCall as error:  # it is ending at this moment
         return line.record(line.status(StatusType.NO_ONGOING_CALL, ongoing.identity, error=error))
     type_ = StatusType.MICROPHONE_MUTED if muted else StatusType.MICROPHONE_UNMUTED

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import TypeVar
 
 from service.accounts import Scope
 from service.generated.ondewo.sip import sip_pb2
+from service.levels import MediaRequest, Owner, Setting
 from service.ongoing import EndReason
 from service.status import AmdResult, Status
+from sipcore.errors import InvalidRequest
 
 __all__ = [
     "ACCOUNT_METADATA",
+    "CONTROL_TOKEN_METADATA",
     "EXPECTED_CALL_ID_METADATA",
     "amd_result",
     "end_reason",
     "history_response",
+    "media_request",
     "scope",
     "sip_status",
 ]
 
 ACCOUNT_METADATA = "x-sip-account"
 EXPECTED_CALL_ID_METADATA = "x-ondewo-expected-call-id"
+CONTROL_TOKEN_METADATA = "x-ondewo-sip-call-control-token"  # noqa: S105 - the name of it
+
+Number = TypeVar("Number", bound=IntEnum)
 
 STATUSES_AT_ONCE = 100
 """Converted between two turns of the loop: about 1 ms."""
@@ -32,7 +41,11 @@ def scope(metadata: Iterable[tuple[str, str | bytes]] | None) -> Scope:
     values = {
         name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value for name, value in metadata or ()
     }
-    return Scope(account=values.get(ACCOUNT_METADATA), call_id=values.get(EXPECTED_CALL_ID_METADATA))
+    return Scope(
+        account=values.get(ACCOUNT_METADATA),
+        call_id=values.get(EXPECTED_CALL_ID_METADATA),
+        token=values.get(CONTROL_TOKEN_METADATA),
+    )
 
 
 def end_reason(request: sip_pb2.SipEndCallRequest) -> EndReason:
@@ -60,6 +73,27 @@ def amd_result(
         action_taken=wire.action_taken,
         call_id=wire.call_id,
     )
+
+
+def media_request(request: sip_pb2.SipSetCallMediaControlRequest) -> MediaRequest:
+    """Who wants which levels; the unspecified owner is OPERATOR.
+
+    Raises:
+        InvalidRequest: a number that no owner or setting has.
+    """
+    return MediaRequest(
+        owner=_enum(Owner, request.owner or Owner.OPERATOR, "owner"),
+        voice=_enum(Setting, request.bot_voice, "bot_voice"),
+        listening=_enum(Setting, request.bot_listening, "bot_listening"),
+        participants_present=request.participants_present,
+    )
+
+
+def _enum(kind: type[Number], number: int, field: str) -> Number:
+    try:
+        return kind(number)
+    except ValueError:
+        raise InvalidRequest(f"{number} is none of 0 to {max(kind)}", field=field) from None
 
 
 def sip_status(status: Status) -> sip_pb2.SipStatus:

@@ -10,8 +10,10 @@ import grpc
 from sipcore.errors import CallError, InvalidRequest, SipError, TransferError
 
 __all__ = [
+    "CallControlUnauthenticated",
     "CallScopeMismatch",
     "NoSession",
+    "ParticipantsPresent",
     "PlaybackCancelled",
     "RegistrationCancelled",
     "ServerStopping",
@@ -25,6 +27,14 @@ logger = logging.getLogger(__name__)
 
 class NoSession(SipError):
     """No session is open for the account."""
+
+
+class CallControlUnauthenticated(CallError):
+    """The request lacks the server's call control token, or brings another one."""
+
+
+class ParticipantsPresent(TransferError):
+    """People have joined the call, and a transfer would take them along."""
 
 
 class CallScopeMismatch(CallError):

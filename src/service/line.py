@@ -6,10 +6,11 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from service.errors import CallScopeMismatch, NoSession
+from service.levels import MediaLevels
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
 from service.status import AmdResult, History, IllegalTransition, Status, StatusType
 from sipcore.broadcast import Lost
@@ -91,6 +92,7 @@ class Line:
         amd: AmdResult | None = None,
     ) -> Status:
         """A status of this account, neither stamped nor recorded; ``description`` defaults to the error's."""
+        levels = self.ongoing.levels if self.ongoing is not None and self.ongoing.identity is about else MediaLevels()
         return Status(
             type=type_,
             account=self.name,
@@ -103,6 +105,9 @@ class Line:
             amd=amd,
             call_id=about.call_id if about else "",
             sip_code=code if code is not None else (error.code if isinstance(error, SipError) else 0),
+            bot_muted=levels.bot_muted,
+            listening_paused=levels.listening_paused,
+            audio_streams=levels.streams,
         )
 
     def record(self, status: Status) -> Status:
@@ -121,8 +126,21 @@ class Line:
         """A refusal that is only returned."""
         return self.history.stamp(self.status(type_, about, error=error))
 
+    def live(self) -> Status:
+        """What SipGetSipStatus returns: the newest transition, with the media levels of the ongoing call as of now."""
+        status = self.snapshot()
+        if self.ongoing is None:
+            return status
+        levels = self.ongoing.levels
+        return replace(
+            status,
+            bot_muted=levels.bot_muted,
+            listening_paused=levels.listening_paused,
+            audio_streams=levels.streams,
+        )
+
     def snapshot(self) -> Status:
-        """What SipGetSipStatus returns: the newest transition, or NO_SESSION before the first."""
+        """The newest transition, or NO_SESSION before the first."""
         return self.history.current or self.refuse(
             StatusType.NO_SESSION, AccountNotRegistered(f"The registration of {self.name} has no outcome yet")
         )
@@ -142,12 +160,18 @@ class Line:
 
     def out_of_scope(self, expected_call_id: str | None) -> Status | None:
         """The refusal of a request meant for another call than the ongoing one; None where it fits."""
+        error = self.scope_mismatch(expected_call_id)
+        if error is None:
+            return None
+        return self.refuse(StatusType.NO_ONGOING_CALL, error, self.ongoing.identity if self.ongoing else None)
+
+    def scope_mismatch(self, expected_call_id: str | None) -> CallScopeMismatch | None:
+        """Why a request is not meant for the ongoing call; None where it fits, or names no call."""
         about = self.ongoing.identity if self.ongoing else None
         if expected_call_id is None or (about is not None and about.call_id == expected_call_id):
             return None
         actual = f"the ongoing call is {about.call_id}" if about else "there is no ongoing call"
-        error = CallScopeMismatch(f"The request is meant for call {expected_call_id}, but {actual}")
-        return self.refuse(StatusType.NO_ONGOING_CALL, error, about)
+        return CallScopeMismatch(f"The request is meant for call {expected_call_id}, but {actual}")
 
     def connected_call(self, what: str) -> OngoingCall | NoOngoingCall:
         """The connected call, or the error that says why ``what`` cannot be done now."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from service.levels import MediaLevels
 from service.status import AmdAction, AmdResult, AmdVerdict, Status, StatusType
 from sipcore.events import Party
 
@@ -103,6 +104,8 @@ class OngoingCall:
     """The newest result that the client reported; on the terminal status."""
     machine_reported: bool = False
     """SipReportAnsweringMachineDetected said that no human answered."""
+    levels: MediaLevels = field(default_factory=MediaLevels)
+    """Who mutes the bot and who pauses its listening; gone with the call."""
     transfer_target: str = ""
     """Target of the newest transfer, as the client wrote it; on the terminal status of a transferred call."""
     transferring: bool = False
@@ -130,6 +133,22 @@ class OngoingCall:
         """The client's answering machine detection has come to a verdict."""
         self.amd = amd
         self.machine_reported = amd.verdict != AmdVerdict.HUMAN
+
+    def set_levels(self, levels: MediaLevels) -> None:
+        """From the next frame on.
+
+        Raises:
+            NoOngoingCall: the call is ending; nothing was changed.
+        """
+        if levels.playback_silent:
+            self.call.mute()
+        else:
+            self.call.unmute()
+        if levels.listening_paused:
+            self.call.pause_listening()
+        else:
+            self.call.resume_listening()
+        self.levels = levels
 
     @property
     def left_message(self) -> bool:

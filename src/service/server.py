@@ -39,7 +39,12 @@ class Server:
         self.settings = settings
         self._trace = Trace(settings.trace_sip) if settings.trace_sip is not None else None
         self.agent = UserAgent(settings.user_agent_config(), trace=self._trace)
-        self.accounts = Accounts(self.agent, settings.line_options(), wav_limit=settings.wav_limit_bytes)
+        self.accounts = Accounts(
+            self.agent,
+            settings.line_options(),
+            wav_limit=settings.wav_limit_bytes,
+            control_token=settings.call_control_token.get_secret_value(),
+        )
         self.grpc_address = settings.grpc
         """Where gRPC listens; the real port once started."""
         self._grpc = grpc.aio.server(

@@ -133,11 +133,12 @@ class Servicer(SipServicer):
         amd = converters.amd_result(request) or AmdResult()
         return converters.sip_status(self._accounts.report_machine(_scope(context), amd))
 
-    # -- of the wire, not of this server yet -----------------------------------------------------------------
-
+    @_rpc
     async def SipSetCallMediaControl(self, request: pb.SipSetCallMediaControlRequest, context: Context) -> pb.SipStatus:
-        await _unimplemented(context, "SipSetCallMediaControl")
-        return pb.SipStatus()
+        wanted = converters.media_request(request)
+        return converters.sip_status(self._accounts.set_media_control(_scope(context), wanted))
+
+    # -- of the wire, not of this server yet -----------------------------------------------------------------
 
     async def SipStreamCallAudio(
         self, request_iterator: AsyncIterator[pb.SipCallAudioRequest], context: Context

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from service.errors import TransferCancelled, TransferInProgress
+from service.errors import ParticipantsPresent, TransferCancelled, TransferInProgress
 from service.line import Line
 from service.ongoing import OngoingCall
 from service.status import Status, StatusType
@@ -24,6 +24,7 @@ REJECTED = "reason=refer-rejected"
 TIMEOUT = "reason=refer-timeout"
 CANCELLED = "reason=refer-cancelled"
 IN_PROGRESS = "reason=transfer-in-progress"
+PARTICIPANTS = "reason=participants-present"
 
 
 async def transfer_call(line: Line, target: str, headers: Mapping[str, str], outcome_timeout_ms: int) -> Status:
@@ -46,6 +47,8 @@ async def transfer_call(line: Line, target: str, headers: Mapping[str, str], out
     attempt = _Attempt(line, ongoing, target, headers)
     if ongoing.transferring or ongoing.transferred:
         return attempt.failed(TransferInProgress("Another transfer of this call is in flight"), IN_PROGRESS)
+    if ongoing.levels.participants_present:
+        return attempt.failed(ParticipantsPresent("People have joined the call"), PARTICIPANTS)
     try:
         transfer = ongoing.call.refer(target, headers=headers)
     except NoOngoingCall as error:

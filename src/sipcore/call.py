@@ -252,6 +252,19 @@ class Call:
         """Whether this side is muted."""
         return self._media is not None and self._media.muted
 
+    def pause_listening(self) -> None:
+        """Readers of :meth:`audio` get silence from the next frame on; recordings and keys go on. Idempotent."""
+        self._connected_media().pause_listening(paused=True)
+
+    def resume_listening(self) -> None:
+        """Undoes :meth:`pause_listening`. Idempotent."""
+        self._connected_media().pause_listening(paused=False)
+
+    @property
+    def listening_paused(self) -> bool:
+        """Whether readers of :meth:`audio` get silence."""
+        return self._media is not None and self._media.listening_paused
+
     def audio(self, *, max_frames: int = 250) -> AsyncIterator[NDArray[np.int16]]:
         """The far end's audio: int16 arrays (160,) at 8,000 Hz, one per 20 ms, until the call ends.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rtp.sinks import QueueSink, WavSink
+from rtp.sinks import Gate, QueueSink, WavSink
 from rtp.sources import ArraySource
 from rtp.stream import PlaybackResult
 from rtp.wav import AudioError, load_wav
@@ -95,6 +95,7 @@ class CallMedia:
         self._last: asyncio.Task[None] | None = None
         """The newest decoding; later audio queues behind it."""
         self._closed = False
+        self._ears = Gate()
 
     @property
     def port(self) -> int:
@@ -180,9 +181,18 @@ class CallMedia:
         """Calls ``heard(digit, duration_ms)`` for each digit of the far end."""
         self._stream.on_dtmf = heard
 
+    @property
+    def listening_paused(self) -> bool:
+        """Whether `audio` yields silence instead of what the far end says."""
+        return self._ears.shut
+
+    def pause_listening(self, *, paused: bool) -> None:
+        """Silence for the readers of `audio`, or the far end again; recordings go on."""
+        self._ears.shut = paused
+
     def audio(self, max_frames: int) -> AsyncIterator[NDArray[np.int16]]:
         """The far end's audio, frame by frame, until the stream closes."""
-        sink = QueueSink(max_frames)
+        sink = QueueSink(max_frames, self._ears)
         self._stream.add_sink(sink)
         return sink
 

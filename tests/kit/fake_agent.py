@@ -147,6 +147,7 @@ class FakeCall:
         self.headers = headers
         self.did: list[str] = []
         self.muted = False
+        self.listening_paused = False
         self.ended: CallEnded | None = None
         self.bye_delay = 0.01
         """Seconds until the far end answers BYE or CANCEL."""
@@ -224,6 +225,14 @@ class FakeCall:
     def unmute(self) -> None:
         self._need_connected()
         self.muted = False
+
+    def pause_listening(self) -> None:
+        self._need_connected()
+        self.listening_paused = True
+
+    def resume_listening(self) -> None:
+        self._need_connected()
+        self.listening_paused = False
 
     def play(self, *sources: Any) -> FakePlayback:
         self._need_connected()

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from rtp.sinks import CallbackSink, QueueSink, WavSink
+from rtp.sinks import CallbackSink, Gate, QueueSink, WavSink
 from tests.rtp.kit import tone
 
 FRAME = 160
@@ -152,3 +152,16 @@ sink.close()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert soundfile.info(path).frames == 301 * FRAME
+
+
+async def test_behind_a_shut_gate_there_is_silence() -> None:
+    gate = Gate()
+    sink, open_sink = QueueSink(gate=gate), QueueSink()
+    for shut in (False, True, False):
+        gate.shut = shut
+        for one in (sink, open_sink):
+            one.write(np.full(160, 7, np.int16))
+    for one in (sink, open_sink):
+        one.close()
+    assert [int(frame.max()) for frame in [frame async for frame in sink]] == [7, 0, 7]
+    assert [int(frame.max()) for frame in [frame async for frame in open_sink]] == [7, 7, 7]

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from service.accounts import Accounts, Scope
+from service.levels import MediaRequest
 from service.line import LineOptions
 from service.ongoing import EndReason
 from service.status import AmdResult, Status, StatusType
@@ -36,10 +37,14 @@ class Bench:
 
     _open: ClassVar[list[Bench]] = []
 
-    def __init__(self, options: LineOptions | None = None, *, wav_limit: int = 1_000_000) -> None:
+    def __init__(
+        self, options: LineOptions | None = None, *, wav_limit: int = 1_000_000, control_token: str = ""
+    ) -> None:
         Bench._open.append(self)
         self.agent = FakeAgent()
-        self.accounts = Accounts(cast("Any", self.agent), options or LineOptions(), wav_limit=wav_limit)
+        self.accounts = Accounts(
+            cast("Any", self.agent), options or LineOptions(), wav_limit=wav_limit, control_token=control_token
+        )
 
     @classmethod
     async def close_all(cls) -> None:
@@ -106,6 +111,14 @@ class Bench:
 
     def mute(self, muted: bool = True, call_id: str | None = None) -> Status:
         return self.accounts.set_muted(Scope(call_id=call_id), muted)
+
+    def control(
+        self, request: MediaRequest, call_id: str | None = "", token: str | None = None, account: str | None = None
+    ) -> Status:
+        """SipSetCallMediaControl; by default about the ongoing call."""
+        if call_id == "":
+            call_id = self.current.call_id
+        return self.accounts.set_media_control(Scope(account, call_id, token), request)
 
     def report(self, amd: AmdResult, call_id: str | None = None) -> Status:
         return self.accounts.report_machine(Scope(call_id=call_id), amd)

@@ -187,17 +187,34 @@ async def test_a_report_of_an_answering_machine_reaches_the_terminal_status(wire
     assert await wire.stub.SipGetSipStatus(Empty()) == finished
 
 
-async def test_the_three_methods_beyond_the_seed_say_that_they_are_missing(wire: Wire) -> None:
+async def test_media_control(wire: Wire) -> None:
+    await wire.connected()
+    call_id = (await wire.stub.SipGetSipStatus(Empty())).call_id
+    request = pb.SipSetCallMediaControlRequest(
+        bot_voice=pb.MEDIA_CONTROL_SETTING_OFF, bot_listening=pb.MEDIA_CONTROL_SETTING_OFF
+    )
+    metadata = (("x-ondewo-expected-call-id", call_id),)
+    status = await wire.stub.SipSetCallMediaControl(request, metadata=metadata)
+    assert (status.call_id, status.bot_muted, status.listening_paused) == (call_id, True, True)
+    assert (status.status_type, status.exception_name) == (pb.SipStatus.OUTGOING_CALL_CONNECTED, "")
+    assert await wire.stub.SipGetSipStatus(Empty()) == status
+    assert len((await wire.stub.SipGetSipStatusHistory(Empty())).status_history) == 5
+    unnamed = await wire.stub.SipSetCallMediaControl(request)
+    assert unnamed.exception_name == "CallScopeMismatch"
+    for field, broken in (
+        ("owner", pb.SipSetCallMediaControlRequest.FromString(b"\x18\x09")),
+        ("bot_voice", pb.SipSetCallMediaControlRequest.FromString(b"\x08\x09")),
+        ("bot_listening", pb.SipSetCallMediaControlRequest.FromString(b"\x10\x09")),
+    ):
+        code, details = await refused(wire.stub.SipSetCallMediaControl(broken, metadata=metadata))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith(f"{field}: 9 ")
+
+
+async def test_the_streaming_method_says_that_it_is_missing(wire: Wire) -> None:
     async def requests() -> AsyncIterator[pb.SipCallAudioRequest]:
         yield pb.SipCallAudioRequest(config=pb.SipCallAudioConfig())
 
-    calls = {
-        "SipSetCallMediaControl": pb.SipSetCallMediaControlRequest(),
-    }
-    for name, request in calls.items():
-        code, details = await refused(getattr(wire.stub, name)(request))
-        assert code is grpc.StatusCode.UNIMPLEMENTED
-        assert name in details
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         async for _ in wire.stub.SipStreamCallAudio(requests()):
             pass
