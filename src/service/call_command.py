@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -239,7 +239,7 @@ async def _run(plan: _Plan, config: UserAgentConfig, trace_file: Path | None) ->
 
 async def _account(agent: UserAgent, plan: _Plan, report: _Report) -> Registration:
     if not plan.register:
-        return agent.open_line(plan.account)
+        return agent.open_line(replace(plan.account, accept_from=()))
     report.say(f"registering {plan.account.address}")
     return await agent.register(plan.account)
 

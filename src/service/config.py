@@ -23,6 +23,8 @@ from pydantic_settings import (
 
 from service.line import LineOptions
 from sipcore.config import UserAgentConfig
+from sipcore.errors import InvalidRequest
+from sipcore.protocol.sources import parse_sources
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -87,6 +89,18 @@ def _codecs(value: object) -> tuple[str, ...]:
     return codecs
 
 
+def _sources(value: object) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError("must be addresses or networks, separated by commas")
+    sources = tuple(name.strip() for name in names if name.strip())
+    try:
+        parse_sources(sources, field="allow_from")
+    except InvalidRequest as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
+    return sources
+
+
 def _host(value: object) -> str:
     host = str(value).strip()
     if not re.fullmatch(r"[A-Za-z0-9._-]*|\[?[0-9a-fA-F:.]+\]?", host):
@@ -136,6 +150,17 @@ class ServerSettings(BaseSettings):
         le=3600,
         description="Seconds that an outgoing call may ring before it is given up.",
         json_schema_extra={"metavar": "SECONDS"},
+    )
+    allow_from: Annotated[tuple[str, ...], BeforeValidator(_sources)] = Field(
+        default=(),
+        description="Who may call beside the registrars and proxies of the accounts: addresses, networks, or any.",
+        json_schema_extra={"metavar": "ADDRESS,ADDRESS"},
+    )
+    strangers: Literal["silence", "refuse"] = Field(
+        default="silence", description="Requests from anybody else: no answer, or 403."
+    )
+    unknown_users: Literal["silence", "refuse"] = Field(
+        default="refuse", description="Calls for a user that is not here: no answer, or 404."
     )
     register_expires: int = Field(
         default=600,
@@ -214,6 +239,9 @@ class ServerSettings(BaseSettings):
             user_agent=self.user_agent,
             codecs=self.codecs,
             ring_timeout=self.ring_timeout,
+            allow_from=self.allow_from,
+            strangers=self.strangers,
+            unknown_users=self.unknown_users,
         )
 
     def line_options(self) -> LineOptions:

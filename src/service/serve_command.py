@@ -65,8 +65,8 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     extra = field.json_schema_extra
     metavar = str(extra["metavar"]) if isinstance(extra, dict) and "metavar" in extra else None
     help_ = f"{field.description} [{ENV_PREFIX}{name.upper()}]"
-    if default not in (None, "") and "Secret" not in str(field.annotation):
-        shown = ",".join(default) if isinstance(default, tuple) and name == "codecs" else default
+    if default not in (None, "", ()) and "Secret" not in str(field.annotation):
+        shown = ",".join(default) if type(default) is tuple else default
         help_ += f" [default: {'on' if shown is True else shown}]"
     declaration = f"--{dashed}"
     kind: Any = str

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from sipcore.broadcast import Lost
 from sipcore.call import Call, CallState
-from sipcore.config import Account, Timers, UserAgentConfig
+from sipcore.config import Account, Limits, Timers, UserAgentConfig
 from sipcore.errors import (
     AccountNotRegistered,
     AuthenticationFailed,
@@ -59,6 +59,7 @@ from sipcore.events import (
     Unregistered,
 )
 from sipcore.net.trace import Trace
+from sipcore.protocol.admission import TrafficStatistics
 from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest, Transfer
 from sipcore.tuning import tune_interpreter
@@ -89,6 +90,7 @@ __all__ = [
     "InvalidAudio",
     "InvalidHeader",
     "InvalidRequest",
+    "Limits",
     "Lost",
     "MediaNotAcceptable",
     "MessageReceived",
@@ -109,6 +111,7 @@ __all__ = [
     "SipError",
     "Timers",
     "Trace",
+    "TrafficStatistics",
     "Transfer",
     "TransferError",
     "TransferProgress",

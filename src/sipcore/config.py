@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["Account", "Timers", "UserAgentConfig"]
+from sipcore.errors import InvalidRequest
+
+__all__ = ["Account", "Limits", "Timers", "UserAgentConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Account:
 
     Raises:
         InvalidAddress: ``address`` or ``outbound_proxy`` cannot be parsed.
+        InvalidRequest: another field is wrong; ``field`` names it.
     """
 
     address: str
@@ -44,13 +48,34 @@ class Account:
     display_name: str = ""
     expires: int = 600
     """Registration lifetime asked for, seconds."""
+    accept_from: tuple[str, ...] | None = None
+    """Who may call beside the account's registrar and outbound proxy: addresses, networks such as ``192.0.2.0/24``, or
+    ``any``. None: nobody else; where the account registers nowhere, anyone, unless the agent has an ``allow_from``."""
 
     def __post_init__(self) -> None:
         from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
+        from sipcore.protocol.sources import parse_sources
 
         parse_account(self.address)
         if self.outbound_proxy:
             parse_outbound_proxy(self.outbound_proxy)
+        if self.accept_from is not None:
+            parse_sources(self.accept_from, field="accept_from")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What peers may cost in all, and one peer alone; a peer is an IPv4 address or an IPv6 /64. What is beyond gets a
+    stateless 503 with Retry-After. Requests of calls that are up are never refused here."""
+
+    transactions: int = 80_000
+    """Server transactions. 500 calls a second over UDP leave 32,000 behind for 32 s."""
+    transactions_per_peer: int = 60_000
+    unanswered: int = 1000
+    """Incoming calls that ring."""
+    unanswered_per_peer: int = 500
+    calls_per_peer: int = 1000
+    """Incoming calls that are not over; in all: ``UserAgentConfig.max_calls``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +102,21 @@ class UserAgentConfig:
     """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
     max_calls: int = 2000
     """Dialogs held at once; an INVITE beyond gets 503 with Retry-After."""
+    limits: Limits = field(default_factory=Limits)
+    """What all peers, and what one, may cost."""
+    allow_from: tuple[str, ...] = ()
+    """Who may call any account, beside its registrar and outbound proxy: addresses, networks such as
+    ``192.0.2.0/24``, or ``any``."""
+    strangers: Literal["silence", "refuse"] = "silence"
+    """Requests from anybody else get no answer, or 403. Those that say they are a scanner's never get one."""
+    unknown_users: Literal["silence", "refuse"] = "refuse"
+    """Calls for a user that is not here get no answer, or 404."""
     timers: Timers = field(default_factory=Timers)
+
+    def __post_init__(self) -> None:
+        from sipcore.protocol.sources import parse_sources
+
+        parse_sources(self.allow_from, field="allow_from")
+        for name in ("strangers", "unknown_users"):
+            if getattr(self, name) not in ("silence", "refuse"):
+                raise InvalidRequest(f"{name}: must be silence or refuse, not {getattr(self, name)!r}", field=name)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sipcore.config import Account
     from sipcore.net.driver import FlowsFactory
     from sipcore.net.trace import Trace
+    from sipcore.protocol.admission import TrafficStatistics
     from sipcore.protocol.exchange import Exchange
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.line import Line
@@ -142,6 +143,10 @@ class UserAgent:
         """Calls that are not over."""
         return tuple(self._calls.values())
 
+    def statistics(self) -> TrafficStatistics:
+        """What is under way in the signalling, and what was turned away since the start."""
+        return self.stack.statistics()
+
     # -- accounts --------------------------------------------------------------------------------------------------
 
     async def register(self, account: Account) -> Registration:
@@ -169,7 +174,10 @@ class UserAgent:
         return registration
 
     def open_line(self, account: Account) -> Registration:
-        """An account that is not registered anywhere: takes calls sent to this agent's address, and places calls."""
+        """An account that is not registered anywhere: takes calls sent to this agent's address, and places calls.
+
+        Anyone may call it, unless the account's ``accept_from`` or the agent's ``allow_from`` says who.
+        """
         line = self.stack.add_line(account)
         registration = Registration(self, line)
         self._registrations[line] = registration

@@ -97,6 +97,11 @@ class MemoryFlows:
             raise ServerUnreachable(f"The host {target.host!r} cannot be found: there is no such name")
         return self._flow(literal, target)
 
+    async def hosts_of(self, target: Target) -> tuple[str, ...]:
+        """The address of a name, if the network knows it."""
+        literal = ip_literal(target.host) or self._network.names.get(target.host)
+        return (literal,) if literal is not None else ()
+
     def _flow(self, host: str, target: Target) -> Flow:
         transport = target.transport or "udp"
         remote = (host, target.port or 5060)

@@ -382,7 +382,7 @@ async def test_a_real_stack_answers_over_the_network_in_memory() -> None:
     """RFC 3261 §11.2."""
     network = LoopNetwork()
     async with Agent(network) as near:
-        stack = Stack(UserAgentConfig(), rng=random.Random(1), user_agent="test")
+        stack = Stack(UserAgentConfig(allow_from=("any",)), rng=random.Random(1), user_agent="test")
         far = Driver(stack, UserAgentConfig(), on_event=lambda event: None, flows=network.at("10.0.0.2"))
         await far.start()
         near.stack.outbox.append((FLOW, options(1)))
@@ -400,7 +400,7 @@ async def test_a_real_stack_answers_over_the_network_in_memory() -> None:
 
 @both_loops
 async def test_a_real_stack_answers_over_real_sockets() -> None:
-    config = UserAgentConfig(sip_host="127.0.0.1")
+    config = UserAgentConfig(sip_host="127.0.0.1", allow_from=("any",))
     stack = Stack(config, rng=random.Random(1), user_agent="test")
     driver = Driver(stack, config, on_event=lambda event: None)
     await driver.start()

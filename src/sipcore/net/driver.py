@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from sipcore.errors import ServerUnreachable
 from sipcore.net.manager import FlowManager
-from sipcore.protocol.stack import FlowWanted
+from sipcore.protocol.stack import FlowWanted, HostsWanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from sipcore.config import UserAgentConfig
     from sipcore.net.trace import Trace
@@ -49,6 +49,9 @@ class Flows(Protocol):
     async def flow_to(self, target: Target, *, prefer: Flow | None = None) -> Flow:
         """A flow, after names were looked up and a connection was opened."""
 
+    async def hosts_of(self, target: Target) -> tuple[str, ...]:
+        """Every IP address that a target may be reached at."""
+
     def send(self, flow: Flow, data: bytes) -> None:
         """Sends one message; never raises."""
 
@@ -72,8 +75,8 @@ class Driver:
     Args:
         stack: the protocol.
         config: the settings of its sockets.
-        on_event: gets every event of the stack but :class:`FlowWanted`, in order. It may call into the stack;
-            what that gives rise to is sent after it returns.
+        on_event: gets every event of the stack but those that ask for something of the network, in order. It may
+            call into the stack; what that gives rise to is sent after it returns.
         trace: gets every message.
         flows: builds the sockets; tests put a network in memory here.
     """
@@ -167,6 +170,8 @@ class Driver:
             try:
                 if isinstance(event, FlowWanted):
                     self._find_flow(event)
+                elif isinstance(event, HostsWanted):
+                    self._spawn(self._look_up(event))
                 else:
                     self._on_event(event)
             except Exception:
@@ -245,7 +250,10 @@ class Driver:
         if flow is not None:
             self._stack.flow_ready(wanted.id, flow, self.now())
             return
-        search = asyncio.create_task(self._search(wanted))
+        self._spawn(self._search(wanted))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        search = asyncio.create_task(work)
         self._searches.add(search)
         search.add_done_callback(self._searches.discard)
 
@@ -260,3 +268,15 @@ class Driver:
             self._tell(partial(self._stack.flow_failed, wanted.id, why), "a target that is unreachable")
         else:
             self._tell(partial(self._stack.flow_ready, wanted.id, flow), "a new flow")
+
+    async def _look_up(self, wanted: HostsWanted) -> None:
+        """Tells the stack where a registrar is. One that cannot be looked up is known by the address it was reached
+        at alone."""
+        try:
+            hosts = await self.flows.hosts_of(wanted.target)
+        except ServerUnreachable as error:
+            log.debug("no further addresses of %s: %s", wanted.target.host, error)
+        except Exception:
+            log.exception("looking up %s failed", wanted.target.host)
+        else:
+            self._tell(partial(self._stack.hosts_found, wanted.line, hosts), "the addresses of a name")

@@ -225,6 +225,17 @@ class FlowManager:
                 failure = error
         raise failure
 
+    async def hosts_of(self, target: Target) -> tuple[str, ...]:
+        """Every IP address that a target may be reached at.
+
+        Raises:
+            ServerUnreachable: the name has none, or DNS does not answer.
+        """
+        literal = ip_literal(target.host)
+        if literal is not None:
+            return (literal,)
+        return tuple(dict.fromkeys(endpoint.address[0] for endpoint in await self._resolver.resolve(target)))
+
     async def _flow_to_endpoint(self, endpoint: Endpoint) -> Flow:
         if endpoint.transport == "udp":
             return self._udp_flow(endpoint.address)

@@ -8,6 +8,7 @@ from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
 from sipcore.protocol.digest import Credentials, DigestClient
 from sipcore.protocol.invite_session import LocalIdentity
 from sipcore.protocol.routing import target_of
+from sipcore.protocol.sources import parse_sources
 from sipcore.protocol.values import NameAddr
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sipcore.protocol.values import Uri
 
 __all__ = ["Line"]
+
+MAX_HOSTS = 64
+"""Addresses of registrar and proxy that are remembered; the oldest is forgotten first."""
 
 
 class Line:
@@ -36,6 +40,10 @@ class Line:
             digest=self.digest,
         )
         self.registrar: RegistrarClient | None = None
+        self.registers = False
+        """Whether it was ever to be registered."""
+        self.sources = None if account.accept_from is None else parse_sources(account.accept_from, field="accept_from")
+        self._hosts: dict[str, None] = {}
         proxy = parse_outbound_proxy(account.outbound_proxy) if account.outbound_proxy else None
         self._proxy = proxy
         self.routes = (f"<{proxy}>",) if proxy is not None else ()
@@ -43,6 +51,31 @@ class Line:
 
     def __repr__(self) -> str:
         return f"<Line {self.address.aor}>"
+
+    def answers_to(self, user: str) -> bool:
+        """Whether a call for ``user``, without escapes, is for this account."""
+        return self.address.aor.user_unescaped == user
+
+    # -- its registrar and proxy -----------------------------------------------------------------------------------
+
+    def reached(self, host: str) -> None:
+        """The registrar or the outbound proxy is, also, at ``host``."""
+        self._hosts.pop(host, None)
+        self._hosts[host] = None
+        if len(self._hosts) > MAX_HOSTS:
+            del self._hosts[next(iter(self._hosts))]
+
+    def reaches(self, host: str) -> bool:
+        """Whether ``host`` is its registrar's or outbound proxy's."""
+        return host in self._hosts
+
+    @property
+    def homes(self) -> tuple[Target, ...]:
+        """Where its calls may come from, by name: registrar and outbound proxy."""
+        registrar = target_of(self.address.registrar)
+        return (registrar,) if self._proxy is None else (target_of(self._proxy), registrar)
+
+    # -- its requests ----------------------------------------------------------------------------------------------
 
     def contact(self, flow: Flow) -> str:
         """Contact value for requests and responses on ``flow`` (RFC 3261 §8.1.1.8)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from sipcore.protocol.deadlines import Deadlines
+    from sipcore.protocol.flows import Flow
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.line import Line
     from sipcore.protocol.uac import UacCore, UacFailure, UacRequest
@@ -80,6 +81,7 @@ class RegistrarClient:
         rng: random.Random,
         deadlines: Deadlines[Hashable],
         on_event: Callable[[RegistrationEvent, float], None],
+        on_flow: Callable[[Flow], None] = lambda _: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._line = line
@@ -87,6 +89,7 @@ class RegistrarClient:
         self._rng = rng
         self._deadlines = deadlines
         self._on_event = on_event
+        self._on_flow = on_flow
         self._backoff = backoff or Backoff()
         self.state = RegistrarState.IDLE
         self.expires_at: float | None = None
@@ -203,13 +206,18 @@ class RegistrarClient:
                 next_cseq=self._next_cseq,
                 target=line.target(line.address.registrar),
                 routes=line.routes,
-                contact=line.contact,
+                contact=self._contact,
                 headers=(("Expires", str(expires)),),
                 digest=line.digest,
             ),
             self,
             now,
         )
+
+    def _contact(self, flow: Flow) -> str:
+        """Our Contact; with the flow it is known where the registrar is."""
+        self._on_flow(flow)
+        return self._line.contact(flow)
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """100 says nothing."""

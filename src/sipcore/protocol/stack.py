@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
+from sipcore.protocol.admission import Admission
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
 from sipcore.protocol.dialog import DialogId
@@ -29,6 +30,17 @@ from sipcore.protocol.session_context import (
     unreadable_body,
 )
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
+from sipcore.protocol.sources import peer_of
+from sipcore.protocol.stack_events import (
+    ExchangeDone,
+    FlowWanted,
+    HostsWanted,
+    MessageArrived,
+    RegistrationOccurred,
+    SessionIncoming,
+    SessionOccurred,
+    StackEvent,
+)
 from sipcore.protocol.transaction_layer import TransactionLayer
 from sipcore.protocol.uac import RequestPlan, Uac, UacCore
 from sipcore.protocol.wire import MalformedMessage, Request, parse_message, serialize
@@ -37,7 +49,7 @@ if TYPE_CHECKING:
     import random
 
     from sipcore.config import Account, UserAgentConfig
-    from sipcore.events import MessageReceived, RegistrationEvent
+    from sipcore.protocol.admission import TrafficStatistics
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.values import Uri
@@ -46,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExchangeDone",
     "FlowWanted",
+    "HostsWanted",
     "MessageArrived",
     "RegistrationOccurred",
     "RequestHandler",
@@ -59,57 +72,6 @@ log = logging.getLogger(__name__)
 
 RequestHandler = Callable[[Request, "ServerTransaction", float], "Response | None"]
 """Answers an out-of-dialog request: returns the final response, or None to answer it later."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowWanted:
-    """The shell shall find a flow to ``target`` and say :meth:`Stack.flow_ready` or :meth:`Stack.flow_failed`."""
-
-    id: int
-    target: Target
-    prefer: Flow | None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionIncoming:
-    """An INVITE for ``line`` arrived; the shell shall ring or refuse ``session``."""
-
-    session: InviteSession
-    line: Line
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOccurred:
-    """Something happened in a session."""
-
-    session: InviteSession
-    event: SessionEvent
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationOccurred:
-    """Something happened to a line's registration."""
-
-    line: Line
-    event: RegistrationEvent
-
-
-@dataclass(frozen=True, slots=True)
-class MessageArrived:
-    """A MESSAGE outside any call, answered already."""
-
-    line: Line
-    message: MessageReceived
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeDone:
-    """A request of ours that stands for itself has its final response, or will have none."""
-
-    exchange: Exchange
-
-
-StackEvent = FlowWanted | SessionIncoming | SessionOccurred | RegistrationOccurred | MessageArrived | ExchangeDone
 
 
 class _DeadlineOwner(Protocol):
@@ -137,6 +99,8 @@ class Stack:
         """By token."""
         self.request_handlers: dict[str, RequestHandler] = {}
         """By method; asked for requests outside a dialog before the stack's own answer."""
+        self.admission = Admission(config, self)
+        """Which requests are taken."""
         self._dialogs: dict[DialogId, InviteSession] = {}
         self._unanswered: dict[ServerTransaction, InviteSession] = {}
         self._flow_waiters: dict[int, tuple[Callable[[Flow, float], None], Callable[[str, float], None]]] = {}
@@ -151,12 +115,24 @@ class Stack:
         try:
             message = parse_message(data)
         except MalformedMessage as error:
-            if error.request is not None and error.request.method != "ACK":
-                self._answer_stateless(error.request, error.status, flow)
+            request = error.request
+            readable = request is not None and request.method != "ACK"
+            if self.admission.malformed(flow.remote[0], readable=readable) and request is not None:
+                self._answer_stateless(request, error.status, flow)
             else:
                 log.debug("dropped a malformed message from %s:%s: %s", *flow.remote, error)
             return
+        if isinstance(message, Request) and not self._admits(message, flow):
+            return
         self.layer.receive(message, flow, now)
+
+    def _admits(self, request: Request, flow: Flow) -> bool:
+        refusal = self.admission.refusal(request, flow)
+        if refusal is None:
+            return True
+        if refusal.status:
+            self.layer.refuse(request, refusal.status, flow, refusal.headers)
+        return False
 
     def handle_timer(self, now: float) -> None:
         """Everything that is due at ``now``."""
@@ -209,11 +185,13 @@ class Stack:
         """Takes calls for an account from now on."""
         line = Line(account, self.ids)
         self.lines[line.token] = line
+        self.admission.lines_changed()
         return line
 
     def remove_line(self, line: Line) -> None:
         """Calls for the line get 404 from now on; its sessions go on."""
         self.lines.pop(line.token, None)
+        self.admission.lines_changed()
 
     def register(self, line: Line, now: float) -> None:
         """Starts keeping the line registered; its fate comes as :class:`RegistrationOccurred`."""
@@ -224,8 +202,26 @@ class Stack:
             rng=self.rng,
             deadlines=self.deadlines,
             on_event=lambda event, at: self._events.append(RegistrationOccurred(line, event)),
+            on_flow=lambda flow: self._registrar_at(line, flow.remote[0]),
         )
+        line.registers = True
+        self.admission.lines_changed()
         line.registrar.start(now)
+
+    def _registrar_at(self, line: Line, host: str) -> None:
+        """A REGISTER leaves for ``host``. Its name may have got other addresses since the last one."""
+        self._learn(line, host)
+        self._events += [HostsWanted(line, target) for target in line.homes if target.host != host]
+
+    def hosts_found(self, line: Line, hosts: Iterable[str], now: float) -> None:
+        """Answers :class:`HostsWanted`."""
+        for host in hosts:
+            self._learn(line, host)
+
+    def _learn(self, line: Line, host: str) -> None:
+        if not line.reaches(host):
+            self.admission.learned(host)
+        line.reached(host)
 
     def invite(
         self,
@@ -287,12 +283,44 @@ class Stack:
         )
         return exchange
 
+    # -- Premises --------------------------------------------------------------------------------------------------
+
+    @property
+    def dialog_count(self) -> int:
+        """See :class:`~sipcore.protocol.admission.Premises`."""
+        return len(self._dialogs)
+
+    def answers_itself(self, method: str) -> bool:
+        """See :class:`~sipcore.protocol.admission.Premises`."""
+        return method in self.request_handlers
+
+    def under_way(self, request: Request) -> bool:
+        """See :class:`~sipcore.protocol.admission.Premises`."""
+        in_dialog = DialogId(request.call_id, request.to_tag, request.from_tag) in self._dialogs
+        return in_dialog or self.layer.knows(request)
+
+    def transaction_load(self, peer: str) -> tuple[int, int]:
+        """See :class:`~sipcore.protocol.admission.Premises`."""
+        return self.layer.load(peer)
+
+    def statistics(self) -> TrafficStatistics:
+        """What is under way, and what was turned away."""
+        return replace(
+            self.admission.statistics,
+            calls=len(self._dialogs),
+            unanswered=len(self._unanswered),
+            transactions=self.layer.active_count,
+        )
+
     # -- SessionContext, FlowWaiter --------------------------------------------------------------------------------
 
     def emit(self, session: InviteSession, event: SessionEvent) -> None:
         """See :class:`~sipcore.protocol.session_context.SessionContext`."""
         if isinstance(event, (SessionEstablished, SessionEnded)) and session.callee is not None:
             self._unanswered.pop(session.callee.transaction, None)
+            self.admission.unanswered.discard(session)
+            if isinstance(event, SessionEnded):
+                self.admission.calls.discard(session)
         self._events.append(SessionOccurred(session, event))
 
     def exchanged(self, exchange: Exchange) -> None:
@@ -357,7 +385,7 @@ class Stack:
 
     def _on_message(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """RFC 3428 §7: 200 says that it was delivered to the application, 404 that nobody of that name is here."""
-        line = self._line_for(request)
+        line = self.admission.line_for(request, transaction.flow.remote[0])
         refusal = refusal_of_body(request)
         if line is None:
             self._respond(transaction, 404, now)
@@ -375,12 +403,10 @@ class Stack:
         if unreadable:
             self._respond(transaction, 415, now, headers=unreadable)
             return
-        line = self._line_for(request)
+        host = transaction.flow.remote[0]
+        line = self.admission.line_for(request, host)
         if line is None:
             self._respond(transaction, 404, now)
-            return
-        if len(self._dialogs) >= self.config.max_calls:
-            self._respond(transaction, 503, now, headers=(("Retry-After", "5"),))
             return
         session = InviteSession(
             self, line.identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri)
@@ -391,6 +417,9 @@ class Stack:
             self._respond(transaction, 400, now, reason="Missing Contact")
             return
         self._unanswered[transaction] = session
+        peer = peer_of(host)
+        self.admission.unanswered.add(session, peer)
+        self.admission.calls.add(session, peer)
         self._events.append(SessionIncoming(session, line))
 
     def _requires_too_much(self, transaction: ServerTransaction, request: Request, now: float) -> bool:
@@ -399,16 +428,6 @@ class Stack:
         if missing:
             self._respond(transaction, 420, now, headers=(("Unsupported", ", ".join(missing)),))
         return bool(missing)
-
-    def _line_for(self, request: Request) -> Line | None:
-        """The line a call is for: by our Contact's mark, else by user, namesakes told apart by the To host."""
-        line = self.lines.get(request.uri.parameters.get("line") or "")
-        if line is not None:
-            return line
-        user = request.uri.user_unescaped
-        namesakes = [line for line in self.lines.values() if line.address.aor.user_unescaped == user]
-        by_host = [line for line in namesakes if line.address.host == request.to.uri.host]
-        return next(iter(by_host or namesakes), None)
 
     def on_ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""

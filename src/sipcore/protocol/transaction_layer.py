@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
 from sipcore.protocol.ids import MAGIC_COOKIE
+from sipcore.protocol.sources import peer_of
 from sipcore.protocol.transaction import ClientTransaction, ServerTransaction, Transaction
 from sipcore.protocol.wire import Request, serialize
 
@@ -33,7 +34,8 @@ __all__ = ["MAX_SERVER_TRANSACTIONS", "TransactionLayer"]
 log = logging.getLogger(__name__)
 
 MAX_SERVER_TRANSACTIONS = 100_000
-"""Beyond it new requests get a stateless 503. 500 calls a second over UDP leave 32,000 behind for 32 s."""
+"""Beyond it every new request gets a stateless 503. What is between this and ``Limits.transactions`` is kept for
+requests of calls that are up."""
 
 _DEFAULT_PORT, _DEFAULT_TLS_PORT = 5060, 5061
 _COOKIES = (MAGIC_COOKIE, MAGIC_COOKIE.lower(), MAGIC_COOKIE.upper())
@@ -69,6 +71,8 @@ class TransactionLayer:
         self._clients_by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
         self._servers: dict[ServerKey, ServerTransaction] = {}
         self._merges: dict[MergeKey, ServerTransaction] = {}
+        self._served: dict[str, int] = {}
+        """Server transactions by peer."""
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
@@ -174,6 +178,8 @@ class TransactionLayer:
     def _serve(self, key: ServerKey, transaction: ServerTransaction, now: float) -> None:
         request = transaction.request
         self._servers[key] = transaction
+        peer = peer_of(transaction.flow.remote[0])
+        self._served[peer] = self._served.get(peer, 0) + 1
         if request.method == "CANCEL":
             self._receive_cancel(key, transaction, now)
             return
@@ -223,6 +229,15 @@ class TransactionLayer:
         """Transactions that have not ended yet."""
         return len(self._clients) + len(self._servers)
 
+    def knows(self, request: Request) -> bool:
+        """Whether a request is a retransmission, or the CANCEL, of one that is served."""
+        key = _server_key(request)
+        return key in self._servers or (request.method == "CANCEL" and (*key[:-1], "INVITE") in self._servers)
+
+    def load(self, peer: str) -> tuple[int, int]:
+        """Server transactions that have not ended yet: in all, and those of one peer."""
+        return len(self._servers), self._served.get(peer, 0)
+
     # -- TransactionContext ----------------------------------------------------------------------------------------
 
     def send_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
@@ -241,6 +256,10 @@ class TransactionLayer:
                 del self._clients_by_flow[transaction.flow]
             return
         del self._servers[_server_key(request)]
+        peer = peer_of(transaction.flow.remote[0])
+        self._served[peer] -= 1
+        if not self._served[peer]:
+            del self._served[peer]
         merge_key = _merge_key(request)
         if self._merges.get(merge_key) is transaction:
             del self._merges[merge_key]

@@ -11,11 +11,15 @@ __all__ = ["SilentPeer", "refusing_port"]
 
 
 class SilentPeer:
-    """A bound UDP socket that nobody serves; use it as a context manager."""
+    """A bound UDP socket that nobody serves; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        host: another address of this machine, such as 127.0.0.9.
+    """
+
+    def __init__(self, host: str = HOST) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((HOST, free_ports()))
+        self._socket.bind((host, free_ports()))
         self._socket.setblocking(False)
 
     @property
@@ -23,6 +27,11 @@ class SilentPeer:
         """``host:port``."""
         host, port = self._socket.getsockname()
         return f"{host}:{port}"
+
+    def send(self, data: bytes, address: str) -> None:
+        """Sends one datagram to ``host:port``."""
+        host, _, port = address.rpartition(":")
+        self._socket.sendto(data, (host, int(port)))
 
     def received(self) -> list[bytes]:
         """The datagrams that came since the last look, oldest first."""
