@@ -251,12 +251,16 @@ class Line:
     # -- calls -----------------------------------------------------------------------------------------------
 
     def screen(self, call: Call) -> int | None:
-        """Decides about an INVITE before it rings: 480 without a session, 486 during another call."""
+        """Decides about an INVITE before it rings: 480 without a session, 486 during another call.
+
+        One that takes the place of the ongoing call (RFC 3891: its far end hands us over) is not a second one.
+        """
         if not self.session_open:
             return 480
         if self._screened is not None and self._screened.ended is not None:
             self._screened = None
-        if self.ongoing is not None or self._screened is not None:
+        in_its_place = self.ongoing is not None and call.replaces is self.ongoing.call
+        if (self.ongoing is not None and not in_its_place) or self._screened is not None:
             return 486
         self._screened = call  # holds the line until the call is picked up below
         return None
@@ -268,6 +272,8 @@ class Line:
 
     async def _follow_incoming(self, registration: Registration) -> None:
         async for call in registration.incoming():
+            if self.ongoing is not None:  # the call that this one replaces: its end is recorded first
+                await asyncio.wait({self.ongoing.over})
             self._screened = None
             try:
                 about = CallIdentity(False, call_id_for({}), call.remote, dict(call.headers))

@@ -10,21 +10,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from sipcore.broadcast import Broadcast
-from sipcore.errors import InvalidRequest, NoOngoingCall, TransferTimeout
+from sipcore.call_transfers import CallTransfers
+from sipcore.errors import InvalidRequest, NoOngoingCall
 from sipcore.events import (
     CallAnswered,
     CallEnded,
     CallEvent,
     CallHeld,
+    CallReplaced,
     CallResumed,
     CallRinging,
     DtmfReceived,
     EndCause,
     Party,
-    TransferProgress,
 )
 from sipcore.media import checked_digits
-from sipcore.protocol.builder import check_extension_headers, extension_headers
+from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.reasons import NORMAL_CLEARING
 from sipcore.protocol.session_events import (
     SessionEnded,
@@ -32,13 +33,9 @@ from sipcore.protocol.session_events import (
     SessionHeard,
     SessionMediaChanged,
     SessionProvisional,
-    SessionReferAnswered,
-    SessionReferFailed,
-    SessionReferNotified,
-    SessionReferReceived,
 )
 from sipcore.requests import CallRequests, check_body, check_headers
-from sipcore.transfer import ReferRequest, Transfer
+from sipcore.transfer import referred_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -54,11 +51,11 @@ if TYPE_CHECKING:
     from sipcore.events import Reason
     from sipcore.media import AudioInput, CallMedia, Playback
     from sipcore.protocol.invite_session import InviteSession
-    from sipcore.protocol.refer import OutgoingRefer
     from sipcore.protocol.reoffer import Direction
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.registration import Registration
     from sipcore.runtime import Runtime
+    from sipcore.transfer import ReferRequest, Transfer
 
 __all__ = ["Call", "CallState"]
 
@@ -94,9 +91,15 @@ class Call:
         """The far end's extension headers: of its INVITE, or of its 2xx."""
         self.on_refer: Callable[[ReferRequest], None] | None = None
         """Called when the far end asks for a transfer; without it such requests get 603."""
+        self.replaces: Call | None = runtime.call_of(session.replaces) if session.replaces is not None else None
+        """The call of this account in whose place the far end asks to come (RFC 3891): it is hung up, and this one
+        answered, unless the screen refuses."""
+        self.replaced_by: Call | None = None
+        """The call that has come in this one's place."""
         self._events: Broadcast[CallEvent] = Broadcast()
         self._requests = CallRequests(runtime, session)
-        self._transfers: dict[OutgoingRefer, Transfer] = {}
+        self._transfers = CallTransfers(self, runtime, self._publish)
+        self._watchers: list[Callable[[CallEvent], None]] = []
         self._held = False
         self._early_media = False
         self._end_cause: EndCause | None = None
@@ -139,6 +142,12 @@ class Call:
     def call_id(self) -> str:
         """The SIP Call-ID (RFC 3261 §8.1.1.4)."""
         return self._session.call_id
+
+    @property
+    def referred_by(self) -> str:
+        """Who sent the caller here, as the caller says: the URI of Referred-By (RFC 3892), or empty."""
+        callee = self._session.callee
+        return referred_by(callee.request) if callee is not None else ""
 
     @property
     def is_connected(self) -> bool:
@@ -210,7 +219,10 @@ class Call:
         self._begin_end(code, cause, reason)
         if self.ended is None:
             error = None if connected else NoOngoingCall("Hung up by this side before the answer")
-            self._finish(CallEnded(cause, Party.LOCAL, 0, "Hung up by this side at once", error, (reason,)))
+            sentence = "Hung up by this side at once"
+            if self.replaced_by is not None:
+                sentence = f"Replaced by a call from {self.replaced_by.remote}"
+            self._finish(CallEnded(cause, Party.LOCAL, 0, sentence, error, (reason,)))
 
     def _begin_end(self, code: int, cause: EndCause | None, reason: Reason) -> None:
         self._end_cause = cause
@@ -360,26 +372,20 @@ class Call:
         self._session.reoffer.offer(direction, self._runtime.now())
         self._runtime.pump()
 
-    def refer(self, to: str, *, headers: Mapping[str, str] | None = None) -> Transfer:
+    def refer(self, to: str | Call, *, headers: Mapping[str, str] | None = None, subscribe: bool = True) -> Transfer:
         """Sends a REFER and returns at once; the call goes on.
 
         Args:
-            to: whom the far end shall call: a URI, ``user@host``, or a bare user or number at the account's domain.
+            to: whom the far end shall call: a URI, ``user@host``, or a bare user or number at the account's domain;
+                or another connected call, whose place the far end shall take (Replaces, RFC 3891).
             headers: extension headers of the REFER.
+            subscribe: False: the far end is asked not to report (``Refer-Sub: false``, RFC 4488).
 
         Raises:
             InvalidAddress, InvalidHeader: nothing was sent.
-            NoOngoingCall: the call is not connected.
+            NoOngoingCall: the call, or the other one, is not connected.
         """
-        target = self._runtime.resolve_callee(to, self.registration, field="transfer_id")
-        extra = dict(headers or {})
-        check_extension_headers(extra, refer=True)
-        self._connected_media()
-        transfer = Transfer(str(target))
-        refer = self._session.refers.refer(str(target), tuple(extra.items()), self._runtime.now())
-        self._transfers[refer] = transfer
-        self._runtime.pump()
-        return transfer
+        return self._transfers.refer(to, headers, subscribe=subscribe)
 
     async def transfer(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
         """Blind transfer: REFER, wait until it is accepted, then hang up.
@@ -390,12 +396,21 @@ class Call:
             NoOngoingCall: the call is not, or no longer, connected.
             InvalidAddress, InvalidHeader: nothing was sent.
         """
-        transfer = self.refer(to, headers=headers)
-        try:
-            await asyncio.wait_for(transfer.accepted(), timeout)
-        except TimeoutError:
-            raise TransferTimeout(f"No answer to REFER within {timeout:g} s") from None
-        await self.hangup(cause=EndCause.TRANSFERRED)
+        await self._transfers.blind(to, headers, timeout)
+
+    async def attended_transfer(
+        self, consultation: Call, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0
+    ) -> None:
+        """Connects this call's far end with that of ``consultation``: REFER with Replaces (RFC 5589 §7), wait until the
+        one has taken our place with the other, then hang up what is left of both calls.
+
+        Raises:
+            TransferRejected: the REFER was refused, or the far end reports that it failed; both calls go on.
+            TransferTimeout: no outcome within ``timeout`` seconds; both calls go on.
+            NoOngoingCall: one of the calls is not, or no longer, connected.
+            InvalidHeader: nothing was sent.
+        """
+        await self._transfers.attended(consultation, headers, timeout)
 
     # -- told by the user agent ------------------------------------------------------------------------------------
 
@@ -407,7 +422,15 @@ class Call:
     def on_ringing(self) -> None:
         """The incoming call rings here."""
         self.state = CallState.RINGING
-        self._events.publish(CallRinging(180, "Ringing"))
+        self._publish(CallRinging(180, "Ringing"))
+
+    def on_replaced(self, by: Call) -> None:
+        """Another call has come in this one's place (RFC 3891 §3): what is left of it is hung up."""
+        if self.ended is not None:
+            return
+        self.replaced_by = by
+        self._publish(CallReplaced(by.call_id))
+        self.hangup_now(cause=EndCause.REPLACED)
 
     def on_session_event(self, event: SessionEvent) -> None:
         """Something happened in the session; after the end nothing counts any more."""
@@ -423,22 +446,9 @@ class Call:
             case SessionEnded(cause, by, code, description, error, reasons):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
             case SessionHeard(heard):
-                self._events.publish(heard)
-            case SessionReferReceived(refer):
-                request = ReferRequest(self._session, refer, self._runtime.now, self._runtime.pump)
-                if self.on_refer is not None:
-                    self.on_refer(request)
-                if not request.answered:
-                    request.refuse(603)
-            case SessionReferAnswered(refer, code, reason):
-                self._events.publish(TransferProgress(code, reason))
-                self._transfers[refer].on_answer(code, reason)
-            case SessionReferNotified(refer, fragment):
-                if fragment is not None:
-                    self._events.publish(TransferProgress(fragment.status, fragment.reason))
-                self._transfers[refer].on_notify(fragment)
-            case SessionReferFailed(refer, detail, _):
-                self._transfers[refer].on_failure(detail)
+                self._publish(heard)
+            case _:
+                self._transfers.on_event(event)
 
     def _on_provisional(self, event: SessionProvisional) -> None:
         if self.state is CallState.TRYING:
@@ -446,7 +456,7 @@ class Call:
         if event.media is not None and self._media is not None:
             self._media.apply(event.media)
             self._early_media = True
-        self._events.publish(CallRinging(event.code, event.reason, event.media is not None))
+        self._publish(CallRinging(event.code, event.reason, event.media is not None))
 
     def _on_established(self, event: SessionEstablished) -> None:
         if self._media is not None:
@@ -454,7 +464,7 @@ class Call:
         if self._session.outgoing:
             self.headers = MappingProxyType(extension_headers(event.headers))
         self.state = CallState.CONNECTED
-        self._events.publish(CallAnswered(event.media.codec, self.headers))
+        self._publish(CallAnswered(event.media.codec, self.headers))
         if not self._settled.done():
             self._settled.set_result(None)
 
@@ -463,10 +473,19 @@ class Call:
             self._media.apply(event.media)
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
-            self._events.publish(CallHeld() if self._held else CallResumed())
+            self._publish(CallHeld() if self._held else CallResumed())
 
     def _on_dtmf(self, digit: str, duration_ms: int) -> None:
-        self._events.publish(DtmfReceived(digit, duration_ms))
+        self._publish(DtmfReceived(digit, duration_ms))
+
+    def watch(self, watcher: Callable[[CallEvent], None]) -> None:
+        """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost."""
+        self._watchers.append(watcher)
+
+    def _publish(self, event: CallEvent) -> None:
+        self._events.publish(event)
+        for watcher in self._watchers:
+            watcher(event)
 
     def _finish(self, ended: CallEnded) -> None:
         ended = replace(ended, early_media=self._early_media)
@@ -474,9 +493,8 @@ class Call:
         self.state = CallState.ENDED
         if self._media is not None:
             self._media.close()
-        for transfer in self._transfers.values():
-            transfer.on_call_ended(ended)
-        self._events.publish(ended)
+        self._transfers.on_call_ended(ended)
+        self._publish(ended)
         self._events.close()
         if not self._over.done():
             self._over.set_result(ended)

@@ -20,6 +20,7 @@ __all__ = [
     "CallEnded",
     "CallEvent",
     "CallHeld",
+    "CallReplaced",
     "CallResumed",
     "CallRinging",
     "Capabilities",
@@ -66,6 +67,8 @@ class EndCause(Enum):
     """The credentials were refused."""
     TRANSFERRED = "transferred"
     """Hung up because a transfer succeeded."""
+    REPLACED = "replaced"
+    """Another call has come in its place (RFC 3891): the far end was transferred to us, or picked up elsewhere."""
     SILENCE = "silence"
     """No RTP from the far end for too long."""
     SHUTDOWN = "shutdown"
@@ -173,6 +176,14 @@ class CallResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class CallReplaced:
+    """Another call of the account, ``Call.replaced_by``, has come in this one's place (RFC 3891); its end follows."""
+
+    call_id: str
+    """The SIP Call-ID of the other call."""
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfReceived:
     """One digit, by RFC 4733 or by INFO. A far end that sends each key both ways gives two events."""
 
@@ -246,6 +257,7 @@ CallEvent = (
     CallRinging
     | CallAnswered
     | CallHeld
+    | CallReplaced
     | CallResumed
     | DtmfReceived
     | InfoReceived

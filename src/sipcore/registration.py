@@ -305,7 +305,8 @@ class Registration:
         call = Call(self._runtime, self, session)
         self._calls.add(call)
         self._runtime.adopt(call)
-        refusal = self._screened(call)
+        # Its call may have ended just now, after the stack has found its dialog.
+        refusal = 603 if session.replaces is not None and call.replaces is None else self._screened(call)
         if refusal is None and self._incoming.qsize() >= MAX_WAITING_CALLS:
             refusal = 486
         if refusal is not None:
@@ -321,6 +322,9 @@ class Registration:
         assert session.callee is not None
         if session.callee.ring(media.port, now):
             call.on_ringing()
+            if call.replaces is not None:
+                session.callee.answer(now)
+                call.replaces.on_replaced(call)
             self._incoming.put_nowait(call)
 
     def _screened(self, call: Call) -> int | None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sipcore.config import UserAgentConfig
     from sipcore.media import CallMedia
     from sipcore.protocol.exchange import Exchange
+    from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.stack import Stack
     from sipcore.protocol.values import Uri
     from sipcore.protocol.wire import Response
@@ -41,6 +42,9 @@ class Runtime(Protocol):
 
     def adopt(self, call: Call) -> None:
         """Events of the call's session go to the call from now on."""
+
+    def call_of(self, session: InviteSession) -> Call | None:
+        """The call whose session this is; None once it is over."""
 
     def forget(self, call: Call) -> None:
         """The call is over."""

@@ -233,6 +233,10 @@ class UserAgent:
         """See :class:`~sipcore.runtime.Runtime`."""
         self._calls[call.session] = call
 
+    def call_of(self, session: InviteSession) -> Call | None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        return self._calls.get(session)
+
     def forget(self, call: Call) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""
         self._calls.pop(call.session, None)

@@ -31,12 +31,15 @@ __all__ = [
     "EARLY_MEDIA",
     "HEARS_WHY",
     "HOLDS_AND_RESUMES",
+    "IS_TRANSFERRED_ATTENDED",
     "LOSES_ACKS",
     "LOSES_THE_200",
     "MOVES_BY_UPDATE",
     "OPTIONS",
     "REFER_ANSWERED_TOO_LATE",
+    "REFER_MEETS_AN_OFFER",
     "REFER_NEVER_ANSWERED",
+    "REFER_WITHOUT_REPORTS",
     "REOFFER_REQUESTED",
     "RINGS_UNTIL_CANCELLED",
     "SAYS_WHY",
@@ -47,8 +50,10 @@ __all__ = [
     "TAKES_OPTIONS",
     "answers",
     "answers_late",
+    "asks_to_call",
     "calls",
     "calls_and_gives_up",
+    "calls_in_place_of",
     "challenges_bye",
     "hangs_up_first",
     "is_hung_up_on",
@@ -64,6 +69,7 @@ __all__ = [
     "registrar_wants_longer",
     "rings_then_refuses",
     "sends_message",
+    "takes_a_referred_call",
     "takes_message",
 ]
 
@@ -415,6 +421,102 @@ def refer_challenged(user: str, password: str) -> Scenario:
             reply("202 Accepted"),
             *_BYE,
         ),
+    )
+
+
+REFER_MEETS_AN_OFFER = Scenario(
+    "refer-meets-an-offer",
+    (*answer(), receive("REFER"), reply("491 Request Pending"), receive("REFER"), reply("202 Accepted"), *_BYE),
+)
+"""Busy with an offer when the REFER comes; takes it the second time."""
+
+REFER_WITHOUT_REPORTS = Scenario(
+    "refer-without-reports",
+    (
+        *answer(),
+        receive("REFER", check=("Refer-Sub: *false", "Supported:.*norefersub")),
+        reply("200 OK", headers=("Refer-Sub: false",)),
+        *_BYE,
+    ),
+)
+"""RFC 4488: both sides want no NOTIFY."""
+
+IS_TRANSFERRED_ATTENDED = Scenario(
+    "is-transferred-attended",
+    (
+        *answer(),
+        receive(
+            "REFER",
+            check=(
+                "Refer-To: *<sip:[^?>]*[?]Replaces=[^;=@>]*%3Bto-tag%3D[^;=@>]*%3Bfrom-tag%3D[^;=@>]*>",
+                "Referred-By: *<sip:",
+            ),
+        ),
+        reply("202 Accepted"),
+        *_notify(201, "100 Trying", final=False),
+        *_notify(202, "180 Ringing", final=False),
+        *_notify(203, "200 OK", final=True),
+        *_BYE,
+    ),
+)
+"""RFC 5589 §7.1: the Refer-To names a dialog, escaped; every step is reported."""
+
+
+def asks_to_call(refer_to: str, *, outcome: str = "200 OK") -> Scenario:
+    """Calls, sends a REFER, hears of each step by NOTIFY, hangs up."""
+    return Scenario(
+        "asks-to-call",
+        (
+            invite(body=sdp()),
+            receive("100", optional=True),
+            receive("180", optional=True),
+            receive("200", dialog=True),
+            follow("ACK", 1),
+            follow("REFER", 2, headers=(f"Refer-To: <{refer_to}>", "Referred-By: <sip:boss@example.com>")),
+            receive("202"),
+            receive("NOTIFY", check=("SIP/2.0 100 Trying", "Subscription-State: *active", "Event: *refer")),
+            reply(),
+            receive("NOTIFY", check=("SIP/2.0 180", "Subscription-State: *active")),
+            reply(),
+            receive("NOTIFY", check=(f"SIP/2.0 {outcome}", "Subscription-State: *terminated")),
+            reply(),
+            follow("BYE", 3),
+            receive("200"),
+        ),
+        server=False,
+    )
+
+
+def takes_a_referred_call(*, check: tuple[str, ...] = ()) -> Scenario:
+    """Is called by a transferee: rings, so that there is a step to report, answers, is hung up on."""
+    return Scenario(
+        "takes-a-referred-call",
+        (
+            receive_invite(check=("Referred-By: *<sip:boss@example.com>", *check)),
+            respond("180 Ringing"),
+            pause(400),
+            respond("200 OK", body=sdp(), attributes=' retrans="500"'),
+            receive("ACK"),
+            *_BYE,
+        ),
+    )
+
+
+def calls_in_place_of(replaces: str) -> Scenario:
+    """RFC 3891: calls to take another call's place, talks, hangs up."""
+    return Scenario(
+        "calls-in-place-of",
+        (
+            invite(body=sdp(), headers=(f"Replaces: {replaces}", "Require: replaces")),
+            receive("100", optional=True),
+            receive("180", optional=True),
+            receive("200", dialog=True),
+            follow("ACK", 1),
+            pause(300),
+            follow("BYE", 2),
+            receive("200"),
+        ),
+        server=False,
     )
 
 

@@ -127,13 +127,25 @@ class FakeRegistration:
         self.calls.append(call)
         return call
 
-    def invite(self, caller: str, headers: Mapping[str, str] | None = None) -> FakeCall | int:
-        """The far end calls: the call that now rings, or the code it was refused with."""
+    def invite(
+        self, caller: str, headers: Mapping[str, str] | None = None, *, replaces: FakeCall | None = None
+    ) -> FakeCall | int:
+        """The far end calls: the call that now rings, or the code it was refused with.
+
+        Args:
+            caller: the far end.
+            headers: of its INVITE.
+            replaces: the call in whose place it comes: answered at once, the other is over.
+        """
         call = FakeCall("incoming", caller, dict(headers or {}))
+        call.replaces = replaces
         refusal: int | None = self.screen(call) if self.screen is not None else None
         if refusal is not None:
             return refusal
         self.calls.append(call)
+        if replaces is not None:
+            call.answer_by_far_end()
+            replaces.finish(CallEnded(EndCause.REPLACED, Party.LOCAL, 0, f"Replaced by a call from {caller}"))
         self._incoming.put_nowait(call)
         return call
 
@@ -146,6 +158,7 @@ class FakeCall:
         self.remote = remote
         self.headers = headers
         self.did: list[str] = []
+        self.replaces: FakeCall | None = None
         self.muted = False
         self.listening_paused = False
         self.ended: CallEnded | None = None

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from service.status import Status, StatusType
+from tests.kit.fake_agent import FakeCall
 from tests.service.bench import Bench, settle
 from tests.service.virtual import in_virtual_time
 
@@ -220,3 +221,25 @@ async def test_a_transfer_needs_a_connected_call() -> None:
     assert (status.type, bool(status.call_id)) == (StatusType.NO_ONGOING_CALL, True)
     bench.call.answer_by_far_end()
     await dialling
+
+
+@in_virtual_time
+@pytest.mark.parametrize("interval", [0, -1])
+async def test_the_far_end_hands_us_over_to_another(interval: int) -> None:
+    """RFC 3891: the call that takes the ongoing one's place is connected, and the end of the other comes first."""
+    bench = Bench()
+    await bench.session(auto_answer=interval)
+    first = await bench.connected()
+    assert bench.registration.invite("sip:dave@example.com") == 486
+    stranger = FakeCall("incoming", "sip:dave@example.com", {})
+    assert bench.registration.invite("sip:dave@example.com", replaces=stranger) == 486
+    taken = bench.registration.invite("sip:carol@example.com", replaces=first)
+    assert isinstance(taken, FakeCall)
+    await settle()
+    assert bench.types()[-3:] == ["OUTGOING_CALL_FINISHED", "INCOMING_CALL_INITIATED", "INCOMING_CALL_CONNECTED"]
+    finished, initiated, _ = bench.statuses()[-3:]
+    assert finished.description == "Replaced by a call from sip:carol@example.com"
+    assert initiated.callee == "sip:carol@example.com"
+    assert initiated.call_id != finished.call_id
+    assert (await bench.hang_up()).type is StatusType.INCOMING_CALL_FINISHED
+    assert "hangup" in taken.did

@@ -3,7 +3,7 @@
 The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
 :class:`Reoffer`, transfers are :class:`ReferUsage`.
 
-Left out: 100rel (RFC 3262), session timers (RFC 4028), Replaces (RFC 3891), and preconditions (RFC 3312); an INVITE
+Left out: 100rel (RFC 3262), session timers (RFC 4028) and preconditions (RFC 3312); an INVITE
 that requires them gets 420.
 """
 
@@ -101,6 +101,8 @@ class InviteSession:
         self.offer_answer: OfferAnswer | None = None
         self.caller: CallerSetup | None = None
         self.callee: CalleeSetup | None = None
+        self.replaces: InviteSession | None = None
+        """The session in whose place this one asks to come (RFC 3891)."""
         self.reoffer = Reoffer(self)
         self.refers = ReferUsage(self)
         self.answers = Answers(self)
@@ -328,6 +330,8 @@ class InviteSession:
                 self.reoffer.on_deadline(now)
             case "reoffer patience":
                 self.reoffer.on_patience_deadline(now)
+            case "refer":
+                self.refers.on_deadline(now)
             case "linger":
                 self._forget_dialog()
             case _:

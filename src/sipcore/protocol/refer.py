@@ -4,7 +4,7 @@
 NOTIFYs report about the call it placed. :class:`IncomingRefer` is a REFER that the peer sent us.
 
 Left out: a REFER outside a dialog (RFC 3515 §2.4.1 allows it; nothing in this agent would use it), refreshing the
-subscription by SUBSCRIBE (a REFER's outcome is known within the first interval), ``norefersub`` (RFC 4488).
+subscription by SUBSCRIBE (a REFER's outcome is known within the first interval).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sipcore.protocol.replaces import Replaces
     from sipcore.protocol.transaction import ServerTransaction
-    from sipcore.protocol.wire import Request
+    from sipcore.protocol.values import Uri
+    from sipcore.protocol.wire import Request, Response
 
-__all__ = ["IncomingRefer", "OutgoingRefer", "ReferState", "Sipfrag", "parse_sipfrag"]
+__all__ = ["IncomingRefer", "OutgoingRefer", "ReferState", "Sipfrag", "declines_subscription", "parse_sipfrag"]
 
 SUBSCRIPTION_SECONDS = 180
 """Lifetime of the implicit subscription that we grant to a transferor."""
@@ -31,6 +33,11 @@ class ReferState(Enum):
     REFUSED = "refused"
     FINISHED = "finished"
     """The final NOTIFY came, or the subscription was terminated."""
+
+
+def declines_subscription(message: Request | Response) -> bool:
+    """Whether a REFER asks for no subscription, or its 2xx grants none: ``Refer-Sub: false`` (RFC 4488 §4)."""
+    return (message.headers.get("Refer-Sub") or "").partition(";")[0].strip().lower() == "false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,26 @@ class OutgoingRefer:
     """A REFER of ours. ``cseq`` is the ``id`` that a NOTIFY may carry (RFC 3515 §2.4.6)."""
 
     target: str
+    subscribe: bool = True
+    """NOTIFYs are wanted; else the REFER says ``Refer-Sub: false`` (RFC 4488)."""
     state: ReferState = ReferState.SENT
     cseq: int = 0
+    tried_again: bool = False
+    """Sent a second time, after a 491."""
     last: Sipfrag | None = None
 
     def sent_as(self, cseq: int) -> None:
         """It goes out under this number; once more after a challenge."""
         self.cseq = cseq
+
+    def answered(self, response: Response) -> None:
+        """2xx opens the subscription, unless a NOTIFY overtook it or neither side wants one; all else refuses."""
+        if response.status >= 300:
+            self.state = ReferState.REFUSED
+        elif not self.subscribe and declines_subscription(response):
+            self.state = ReferState.FINISHED
+        elif self.state is ReferState.SENT:
+            self.state = ReferState.ACCEPTED
 
     def matches(self, notify: Request) -> bool:
         """Whether a NOTIFY of the dialog belongs to this subscription."""
@@ -90,11 +110,18 @@ class OutgoingRefer:
 
 @dataclass(slots=True, eq=False)
 class IncomingRefer:
-    """A REFER of the peer, waiting for :meth:`InviteSession.accept_refer` or ``refuse_refer``."""
+    """A REFER of the peer, waiting for :meth:`ReferUsage.accept` or :meth:`ReferUsage.refuse`."""
 
     request: Request
     transaction: ServerTransaction = field(repr=False)
-    target: str
-    """The Refer-To URI as written."""
+    target: Uri
+    """The Refer-To URI."""
+    replaces: Replaces | None = None
+    """Its Replaces (RFC 3891)."""
     answered: bool = False
     finished: bool = False
+    """The last NOTIFY is out, or nobody listens."""
+    notifying: bool = False
+    """A NOTIFY waits for its answer."""
+    unsent: tuple[int, str] | None = None
+    """The newest status, while it waits for that."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sipcore.events import EndCause, Party
-from sipcore.protocol.refer import SUBSCRIPTION_SECONDS, IncomingRefer, OutgoingRefer, ReferState
+from sipcore.protocol.refer import (
+    SUBSCRIPTION_SECONDS,
+    IncomingRefer,
+    OutgoingRefer,
+    ReferState,
+    declines_subscription,
+)
+from sipcore.protocol.replaces import replaces_of
+from sipcore.protocol.session_context import SUPPORTED_EXTENSIONS
 from sipcore.protocol.session_events import (
     SessionEnded,
     SessionReferAnswered,
@@ -13,6 +21,7 @@ from sipcore.protocol.session_events import (
     SessionReferNotified,
     SessionReferReceived,
 )
+from sipcore.protocol.values import MalformedValue, Uri
 
 if TYPE_CHECKING:
     from sipcore.protocol.invite_session import InviteSession
@@ -33,6 +42,8 @@ class ReferUsage:
         self._session = session
         self._ours: list[OutgoingRefer] = []
         self._theirs: list[IncomingRefer] = []
+        self._again: tuple[OutgoingRefer, tuple[tuple[str, str], ...]] | None = None
+        """A REFER that waits for the peer's other request to be over."""
 
     @property
     def waiting(self) -> bool:
@@ -44,26 +55,57 @@ class ReferUsage:
 
     # -- ours ------------------------------------------------------------------------------------------------------
 
-    def refer(self, target: str, headers: tuple[tuple[str, str], ...], now: float) -> OutgoingRefer:
-        """Asks the peer to call ``target`` (a URI as text)."""
-        session = self._session
-        refer = OutgoingRefer(target)
+    def refer(
+        self, target: str, headers: tuple[tuple[str, str], ...], now: float, *, subscribe: bool = True
+    ) -> OutgoingRefer:
+        """Asks the peer to call ``target`` (a URI as text).
+
+        Args:
+            target: whom; it may hold a Replaces header.
+            headers: extension headers.
+            subscribe: False: no NOTIFYs are wanted (RFC 4488).
+        """
+        refer = OutgoingRefer(target, subscribe)
         over = (ReferState.REFUSED, ReferState.FINISHED)
         self._ours = [known for known in self._ours if known.state not in over]
         self._ours.append(refer)
+        self.send(refer, headers, now)
+        return refer
+
+    def send(self, refer: OutgoingRefer, headers: tuple[tuple[str, str], ...], now: float) -> None:
+        """Sends a REFER of ours."""
+        session = self._session
         session.request(
             "REFER",
-            _ReferResponses(session, self, refer),
+            _ReferResponses(session, self, refer, headers),
             now,
             headers=(
-                ("Refer-To", f"<{target}>"),
+                ("Refer-To", f"<{refer.target}>"),
                 ("Referred-By", session.identity.address),
+                ("Supported", ", ".join(SUPPORTED_EXTENSIONS)),
+                *(() if refer.subscribe else (("Refer-Sub", "false"),)),
                 *headers,
             ),
             contact=True,
             numbered=refer.sent_as,
         )
-        return refer
+
+    def tries_again(self, refer: OutgoingRefer, headers: tuple[tuple[str, str], ...], now: float) -> bool:
+        """491: the peer is busy with an offer, ours to hold the call or its own; once more when that is over."""
+        session = self._session
+        if refer.tried_again or self._again is not None or not session.connected:
+            return False
+        refer.tried_again = True
+        self._again = (refer, headers)
+        # As long as a re-INVITE waits after its 491 (RFC 3261 §14.1).
+        session.set_deadline("refer", now + session.context.rng.uniform(2.1, 4.0))
+        return True
+
+    def on_deadline(self, now: float) -> None:
+        """The time that :meth:`tries_again` waits is over."""
+        if self._again is not None:
+            (refer, headers), self._again = self._again, None
+            self.send(refer, headers, now)
 
     def on_notify(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """A NOTIFY belongs to a REFER of ours or gets 481 (RFC 6665 §4.1.3)."""
@@ -91,29 +133,41 @@ class ReferUsage:
             session.respond(transaction, 603, now)
             return
         refer_to = request.headers.get_all("Refer-To")
-        target = _uri_of(refer_to[0]) if len(refer_to) == 1 else ""
-        if not target:
+        try:
+            target = _uri_of(refer_to[0]) if len(refer_to) == 1 else None
+            replaces = replaces_of(target) if target is not None else None
+        except MalformedValue:
+            target = replaces = None
+        if target is None:
             session.respond(transaction, 400, now)
+            return
+        if (target.parameters.get("method") or "INVITE").upper() != "INVITE":
+            session.respond(transaction, 603, now)  # a REFER may ask for a BYE of somebody else's call: never
             return
         self._theirs = [known for known in self._theirs if not known.finished]
         if len(self._theirs) >= MAX_OPEN_REFERS:
             session.respond(transaction, 503, now)
             return
-        refer = IncomingRefer(request, transaction, target)
+        refer = IncomingRefer(request, transaction, target, replaces)
         self._theirs.append(refer)
         session.emit(SessionReferReceived(refer))
 
     def terminate(self, now: float) -> None:
-        """The session is over: REFERs that nobody has decided on are refused."""
+        """The session is over: REFERs that nobody has decided on are refused, ours is not tried again."""
+        if self._again is not None:
+            self._again[0].state = ReferState.REFUSED
+            self._again = None
         for refer in self._theirs:
             self.refuse(refer, 481, now)
 
     def accept(self, refer: IncomingRefer, now: float) -> None:
-        """202, then the NOTIFY that every REFER owes at once (§2.4.4)."""
+        """202, then the NOTIFY that every REFER owes at once (§2.4.4), unless its sender wants none (RFC 4488)."""
         if refer.answered:
             return
         refer.answered = True
-        self._session.respond(refer.transaction, 202, now, contact=True)
+        refer.finished = declines_subscription(refer.request)
+        headers = (("Refer-Sub", "false"),) if refer.finished else ()
+        self._session.respond(refer.transaction, 202, now, contact=True, headers=headers)
         self.notify(refer, 100, "Trying", now)
 
     def refuse(self, refer: IncomingRefer, status: int, now: float) -> None:
@@ -124,9 +178,17 @@ class ReferUsage:
         self._session.respond(refer.transaction, status, now)
 
     def notify(self, refer: IncomingRefer, status: int, reason: str, now: float) -> None:
-        """Reports a status of the call that the peer asked for; a final one ends the subscription (§2.4.7)."""
-        if not refer.answered or refer.finished:
+        """Reports a status of the call that the peer asked for; a final one ends the subscription (§2.4.7).
+
+        One NOTIFY at a time: over UDP the next could overtake it, and be the one that the peer saw last. What waits
+        makes room for what is newer.
+        """
+        if not refer.answered or refer.finished or (refer.unsent is not None and refer.unsent[0] >= 200):
             return
+        if refer.notifying:
+            refer.unsent = (status, reason)
+            return
+        refer.notifying = True
         refer.finished = status >= 200
         state = "terminated;reason=noresource" if refer.finished else f"active;expires={SUBSCRIPTION_SECONDS}"
         self._session.request(
@@ -143,22 +205,25 @@ class ReferUsage:
 class _ReferResponses:
     """Follows the answer to a REFER of ours."""
 
-    def __init__(self, session: InviteSession, usage: ReferUsage, refer: OutgoingRefer) -> None:
+    def __init__(
+        self, session: InviteSession, usage: ReferUsage, refer: OutgoingRefer, headers: tuple[tuple[str, str], ...]
+    ) -> None:
         self._session = session
         self._usage = usage
         self._refer = refer
+        self._headers = headers
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """100 says nothing."""
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """2xx opens the subscription (unless a NOTIFY overtook it), anything else refuses; 481 ends the call too."""
+        """The shell is told; 481 ends the call too."""
         refer, session = self._refer, self._session
-        if response.status >= 300:
-            refer.state = ReferState.REFUSED
-        elif refer.state is ReferState.SENT:
-            refer.state = ReferState.ACCEPTED
-        session.emit(SessionReferAnswered(refer, response.status, response.reason))
+        if response.status == 491 and self._usage.tries_again(refer, self._headers, now):
+            return
+        refer.answered(response)
+        subscribed = refer.subscribe or not declines_subscription(response)
+        session.emit(SessionReferAnswered(refer, response.status, response.reason, subscribed))
         if response.status == 481:
             # §12.2.1.2; a 408 need not come from the far end, and a call is too dear for a guess.
             sentence = f"481 {response.reason} from {session.peer}: the far end knows no such call"
@@ -184,9 +249,14 @@ class _NotifyResponses:
         """100 says nothing."""
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """481 and the like end the subscription."""
+        """481 and the like end the subscription; else the next report goes out."""
+        refer = self._refer
+        refer.notifying = False
         if response.status >= 300:
-            self._refer.finished = True
+            refer.finished = True
+        elif refer.unsent is not None:
+            (status, reason), refer.unsent = refer.unsent, None
+            self._usage.notify(refer, status, reason, now)
         self._usage.settle()
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
@@ -195,9 +265,15 @@ class _NotifyResponses:
         self._usage.settle()
 
 
-def _uri_of(refer_to: str) -> str:
-    """The URI of a Refer-To value, whatever headers it carries; empty where it is malformed."""
+def _uri_of(refer_to: str) -> Uri:
+    """The URI of a Refer-To value, whatever headers it carries.
+
+    Raises:
+        MalformedValue: it is none that can be called.
+    """
     value = refer_to.strip()
     value = value.partition("<")[2].partition(">")[0] if "<" in value else value.partition(";")[0]
-    value = value.strip()
-    return value if value.lower().startswith(("sip:", "sips:", "tel:")) else ""
+    uri = Uri.parse(value.strip())
+    if uri.scheme not in ("sip", "sips", "tel"):
+        raise MalformedValue("not a URI to call")
+    return uri

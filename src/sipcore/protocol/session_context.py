@@ -53,7 +53,7 @@ CONSUMED_TYPES = (SDP, "message/sipfrag", "application/dtmf-relay", "application
 """Media types that requests of a dialog may carry (RFC 3261 §20.1)."""
 _KNOWN_METHODS = frozenset({*ALLOW, "PRACK", "PUBLISH", "REGISTER", "SUBSCRIBE"})
 """Methods of the RFCs: not taken here they get 405, all others 501 (RFC 3261 §8.2.1, §21.5.2)."""
-SUPPORTED_EXTENSIONS: tuple[str, ...] = ()
+SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub")
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
 
 

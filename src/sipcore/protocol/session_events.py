@@ -84,6 +84,8 @@ class SessionReferAnswered:
     refer: OutgoingRefer
     code: int
     reason: str
+    subscribed: bool = True
+    """NOTIFYs will tell how it goes; not where both sides want none (RFC 4488)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
 from sipcore.protocol.messages import message_of, refusal_of_body
 from sipcore.protocol.registrar_client import RegistrarClient
+from sipcore.protocol.replaces import find_replaced
 from sipcore.protocol.session_context import (
     ALLOW,
     SDP,
@@ -70,6 +71,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+REMEMBERED_DIALOGS = 256
+"""How many ended dialogs a Replaces header field can still name (RFC 3891 §3: 603 instead of 481)."""
 RequestHandler = Callable[[Request, "ServerTransaction", float], "Response | None"]
 """Answers an out-of-dialog request: returns the final response, or None to answer it later."""
 
@@ -102,6 +105,8 @@ class Stack:
         self.admission = Admission(config, self)
         """Which requests are taken."""
         self._dialogs: dict[DialogId, InviteSession] = {}
+        self._over: dict[DialogId, None] = {}
+        """Dialogs that have ended lately, oldest first."""
         self._unanswered: dict[ServerTransaction, InviteSession] = {}
         self._flow_waiters: dict[int, tuple[Callable[[Flow, float], None], Callable[[str, float], None]]] = {}
         self._flow_number = 0
@@ -333,7 +338,10 @@ class Stack:
 
     def remove_dialog(self, dialog_id: DialogId) -> None:
         """See :class:`~sipcore.protocol.session_context.SessionContext`."""
-        self._dialogs.pop(dialog_id, None)
+        if self._dialogs.pop(dialog_id, None) is not None:
+            self._over[dialog_id] = None
+            if len(self._over) > REMEMBERED_DIALOGS:
+                del self._over[next(iter(self._over))]
 
     def want_flow(
         self,
@@ -354,6 +362,9 @@ class Stack:
 
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """A new request (RFC 3261 §8.2, §12.2.2)."""
+        if request.headers.get("Replaces") is not None and (request.method != "INVITE" or request.to_tag):
+            self._respond(transaction, 400, now, reason="Replaces Belongs Into a First INVITE")  # RFC 3891 §3
+            return
         if request.to_tag:
             session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
             if session is None:
@@ -408,9 +419,14 @@ class Stack:
         if line is None:
             self._respond(transaction, 404, now)
             return
+        replaced = find_replaced(request, line.identity, self._dialogs, self._over)
+        if isinstance(replaced, int):
+            self._respond(transaction, replaced, now)
+            return
         session = InviteSession(
             self, line.identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri)
         )
+        session.replaces = replaced
         try:
             session.as_callee(transaction)
         except ValueError:
