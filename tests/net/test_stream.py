@@ -205,6 +205,60 @@ async def test_accepted_connections_are_bounded() -> None:
 
 
 @both_loops
+async def test_connections_of_one_peer_are_bounded() -> None:
+    """Another peer still gets in."""
+    async with peer(replace(LIMITS, connections_per_peer=2)) as near, contextlib.AsyncExitStack() as clients:
+        for _ in range(2):
+            _, writer = await clients.enter_async_context(raw_connection(near.address))
+            writer.write(OPTIONS)
+            await near.messages.get()
+        reader, _ = await clients.enter_async_context(raw_connection(near.address))
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        _, other = await asyncio.open_connection(*near.address, local_addr=("127.0.0.9", 0))
+        other.write(OPTIONS)
+        assert (await near.messages.get())[1].remote[0] == "127.0.0.9"
+        assert len(near.endpoint) == 3
+        other.close()
+        await near.closed.get()
+
+
+@both_loops
+async def test_unfinished_messages_of_all_together_are_bounded() -> None:
+    """The connection that holds most is closed; a small message on its way is not harmed."""
+    limits = replace(LIMITS, unfinished=50_000)
+    async with peer(limits) as near, contextlib.AsyncExitStack() as clients:
+        _, small = await clients.enter_async_context(raw_connection(near.address))
+        small.write(OPTIONS[:30])
+        for _ in range(2):
+            _, large = await clients.enter_async_context(raw_connection(near.address))
+            large.write(b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 60000\r\n\r\n" + bytes(30_000))
+        assert (await near.closed.get())[1] == "too much is unfinished"
+        small.write(OPTIONS[30:])
+        assert (await near.messages.get())[0] == OPTIONS
+        assert len(near.endpoint) == 2
+
+
+@both_loops
+async def test_what_waits_to_be_sent_is_bounded_for_all_together() -> None:
+    """Several peers that do not read: the one that most waits for is closed."""
+    limits = replace(LIMITS, write_buffer=2**30, write_buffers=16 * 1024 * 1024)
+    async with peer(limits) as near, contextlib.AsyncExitStack() as clients:
+        flows = []
+        for _ in range(3):
+            _, writer = await clients.enter_async_context(raw_connection(near.address))
+            writer.write(OPTIONS)
+            flows.append((await near.messages.get())[1])
+        for _ in range(400):
+            for flow in flows:
+                near.endpoint.send(bytes(65_536), flow)
+            if not near.closed.empty():
+                break
+            await asyncio.sleep(0)
+        assert (await near.closed.get())[1] == "too much waits to be sent"
+
+
+@both_loops
 async def test_a_half_closed_connection_is_closed() -> None:
     async with peer() as near, raw_connection(near.address) as (reader, writer):
         writer.write(OPTIONS)

@@ -14,6 +14,7 @@ from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import family_of, join, sentence, socket_address
 from sipcore.net.shared import SharedTasks
 from sipcore.protocol.framing import FramingError, KeepAlive, StreamFramer
+from sipcore.protocol.sources import peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +37,18 @@ class StreamLimits:
     """For the handshake of an outgoing connection."""
     inbound_connections: int = 1024
     """Accepted connections open at once; more are closed as they come."""
+    connections_per_peer: int = 128
+    """The same of one peer: an IPv4 address, or an IPv6 /64."""
     message_timeout: float = 32.0
     """For the first message of an accepted connection, and for the rest of a message that has begun."""
     idle_timeout: float = 3600.0
     """Without a whole message, ping or pong in either direction."""
     write_buffer: int = 1024 * 1024
     """Bytes that wait for a peer that does not read, before its connection is closed."""
+    write_buffers: int = 64 * 1024 * 1024
+    """The same of all connections; beyond, the one that holds most is closed."""
+    unfinished: int = 16 * 1024 * 1024
+    """Bytes of messages that have begun, of all connections; beyond, the accepted one that holds most is closed."""
     user_timeout: float = 30.0
     """For the acknowledgement of bytes sent, where the system can be told (``TCP_USER_TIMEOUT``)."""
 
@@ -74,7 +81,11 @@ class StreamEndpoint:
         self._open: dict[int, StreamConnection] = {}
         self._by_remote: dict[Address, StreamConnection] = {}
         """The newest connection to each remote."""
-        self._inbound = 0
+        self._inbound: dict[str, int] = {}
+        """Accepted connections by peer."""
+        self._unfinished = 0
+        self._behind: set[StreamConnection] = set()
+        """Connections that had bytes to send left after they were written to."""
         self._numbers = count(1)
         self._connecting: SharedTasks[Address, Flow] = SharedTasks()
         self._all_closed = asyncio.Event()
@@ -165,10 +176,12 @@ class StreamEndpoint:
 
     def admit(self, connection: StreamConnection, local: Address, remote: Address) -> Flow | None:
         """A connection is up: its flow, or None where there are too many."""
-        if self._closing or (connection.inbound and self._inbound >= self.limits.inbound_connections):
+        if self._closing or (connection.inbound and not self._takes(remote)):
             return None
         flow = self.make_flow(local, remote, next(self._numbers))
-        self._inbound += connection.inbound
+        if connection.inbound:
+            peer = peer_of(remote[0])
+            self._inbound[peer] = self._inbound.get(peer, 0) + 1
         self._open[flow.connection] = connection
         self._by_remote[remote] = connection
         self._all_closed.clear()
@@ -179,13 +192,38 @@ class StreamEndpoint:
     def discard(self, connection: StreamConnection, flow: Flow, why: str) -> None:
         """A connection is down."""
         del self._open[flow.connection]
-        self._inbound -= connection.inbound
+        self._behind.discard(connection)
+        self._unfinished -= connection.unfinished
+        if connection.inbound:
+            peer = peer_of(flow.remote[0])
+            self._inbound[peer] -= 1
+            if not self._inbound[peer]:
+                del self._inbound[peer]
         if self._by_remote.get(flow.remote) is connection:
             del self._by_remote[flow.remote]
         if not self._open:
             self._all_closed.set()
         if not self._closing:
             self._on_closed(flow, why)
+
+    def _takes(self, remote: Address) -> bool:
+        own = self._inbound.get(peer_of(remote[0]), 0)
+        return own < self.limits.connections_per_peer and sum(self._inbound.values()) < self.limits.inbound_connections
+
+    def holds(self, more: int) -> None:
+        """The messages that have begun have ``more`` bytes than before, or fewer."""
+        self._unfinished += more
+        if self._unfinished > self.limits.unfinished:
+            largest = max(self._open.values(), key=lambda one: one.unfinished if one.inbound else -1)
+            largest.abort("too much is unfinished")
+
+    def lags(self, connection: StreamConnection) -> None:
+        """A connection could not send at once all that was written to it."""
+        self._behind.add(connection)
+        waiting = {one: one.unsent for one in self._behind}
+        self._behind = {one for one, bytes_ in waiting.items() if bytes_}
+        if sum(waiting.values()) > self.limits.write_buffers:
+            max(waiting, key=lambda one: waiting[one]).abort("too much waits to be sent")
 
     def _arm_sweep(self) -> None:
         interval = min(self.limits.message_timeout, self.limits.idle_timeout) / 8
@@ -209,8 +247,10 @@ class StreamConnection(asyncio.Protocol):
         """While it is open."""
         self._transport: asyncio.Transport | None = None
         self._framer = StreamFramer()
+        self.unfinished = 0
+        """Bytes of a message that has begun."""
         self._quiet = 0.0
-        self._unfinished = inbound
+        self._owes = inbound
         """A message is owed: the first of an accepted connection, or the rest of one that has begun."""
         self._owed = 0.0
         """Seconds since then."""
@@ -239,8 +279,12 @@ class StreamConnection(asyncio.Protocol):
         except FramingError as error:
             self.abort(f"not SIP: {error}")
             return
-        self._unfinished = self._framer.pending > 0
-        if items or not self._unfinished:
+        self._owes = self._framer.pending > 0
+        if self.flow is not None and self._framer.pending != self.unfinished:
+            more = self._framer.pending - self.unfinished
+            self.unfinished = self._framer.pending
+            self._endpoint.holds(more)
+        if items or not self._owes:
             self._quiet = self._owed = 0.0
         for item in items:
             flow = self.flow
@@ -273,15 +317,23 @@ class StreamConnection(asyncio.Protocol):
             return False
         transport.write(data)
         self._quiet = 0.0
-        if transport.get_write_buffer_size() > self._endpoint.limits.write_buffer:
+        unsent = transport.get_write_buffer_size()
+        if unsent > self._endpoint.limits.write_buffer:
             self.abort("the peer does not read")
             return False
+        if unsent:
+            self._endpoint.lags(self)
         return True
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def age(self, seconds: float) -> None:
         """Time went by: closes a connection that has been silent, or owed a message, for too long."""
         self._quiet += seconds
-        self._owed = self._owed + seconds if self._unfinished else 0.0
+        self._owed = self._owed + seconds if self._owes else 0.0
         limits = self._endpoint.limits
         if self._owed >= limits.message_timeout:
             self.abort("no whole message came in time")
