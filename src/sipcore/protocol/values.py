@@ -111,6 +111,10 @@ class Params(Mapping[str, "str | None"]):
     def __getitem__(self, name: str) -> str | None:
         return self._items[name.lower()]
 
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """As of any mapping, without the exception that the inherited one makes and catches."""
+        return self._items.get(name.lower(), default)
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._items
 
