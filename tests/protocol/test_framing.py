@@ -93,3 +93,29 @@ def test_a_stream_that_cannot_be_cut_is_given_up(data: bytes) -> None:
     """§18.3, §20.14: without a usable length, or beyond the limits, the rest of the stream means nothing."""
     with pytest.raises(FramingError):
         StreamFramer().feed(data)
+
+
+def test_what_came_before_the_break_counts() -> None:
+    """A message does not fall with the garbage that happens to arrive behind it."""
+    framer = StreamFramer()
+    with pytest.raises(FramingError) as caught:
+        framer.feed(ONE + b"\r\n\r\n" + b"BYE sip:a SIP/2.0\r\nContent-Length: x\r\n\r\n")
+    assert caught.value.complete == [ONE, KeepAlive.PING]
+    assert caught.value.head == b"BYE sip:a SIP/2.0\r\nContent-Length: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "lines", [b"l: 4\r\nContent-Length: 5\r\n", b"l: 4\r\nl:\r\n 40\r\n", b"l: 4, 4\r\n", b"l:\r\n"]
+)
+def test_lengths_that_differ_are_no_length(lines: bytes) -> None:
+    """RFC 4475 §3.3.9."""
+    with pytest.raises(FramingError) as caught:
+        StreamFramer().feed(b"BYE sip:a SIP/2.0\r\n" + lines + b"\r\nbody")
+    assert caught.value.head.endswith(lines + b"\r\n")
+
+
+@pytest.mark.parametrize("lines", [b"l: 4\r\nContent-Length: 4\r\n", b"Content-Length\t:\r\n \t 4\r\n", b"L:04 \r\n"])
+def test_one_length_however_it_is_written(lines: bytes) -> None:
+    """RFC 3261 §7.3.1: folded, compact, repeated."""
+    message = b"BYE sip:a SIP/2.0\r\n" + lines + b"X: Content-Length: 9\r\n\r\nbody"
+    assert StreamFramer().feed(message + b"\r\n") == [message, KeepAlive.PONG]

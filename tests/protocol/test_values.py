@@ -268,12 +268,18 @@ def test_tolerated_vias(text: str, sent_by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "SIP/2.0/UDP", "SIP/1.0/UDP a", "HTTP/2.0/UDP a", "SIP/2.0 a", "SIP/2.0/U@P a", "SIP/2.0/UDP a:x"]
+    "text", ["", "SIP/2.0/UDP", "SIP/x/UDP a", "HTTP/2.0/UDP a", "SIP/2.0 a", "SIP/2.0/U@P a", "SIP/2.0/UDP a:x"]
 )
 def test_what_is_no_via(text: str) -> None:
     """§25.1."""
     with pytest.raises(MalformedValue):
         Via.parse(text)
+
+
+def test_a_via_of_another_version() -> None:
+    """RFC 4475 §3.1.2.16: what came by it is answered with 505, so it is kept as it is."""
+    via = Via.parse("SIP/7.0/UDP a;branch=x")
+    assert (via.version, via.sent_by, str(via)) == ("7.0", "a", "SIP/7.0/UDP a;branch=x")
 
 
 def test_a_list_of_vias() -> None:

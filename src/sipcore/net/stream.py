@@ -274,10 +274,12 @@ class StreamConnection(asyncio.Protocol):
         _keep_alive(transport.get_extra_info("socket"), self._endpoint.limits)
 
     def data_received(self, data: bytes) -> None:
+        if self._why:  # about to be closed
+            return
         try:
             items = self._framer.feed(data)
         except FramingError as error:
-            self.abort(f"not SIP: {error}")
+            self._give_up(error)
             return
         self._owes = self._framer.pending > 0
         if self.flow is not None and self._framer.pending != self.unfinished:
@@ -286,6 +288,21 @@ class StreamConnection(asyncio.Protocol):
             self._endpoint.holds(more)
         if items or not self._owes:
             self._quiet = self._owed = 0.0
+        self._deliver(items)
+
+    def _give_up(self, error: FramingError) -> None:
+        """The rest of the stream means nothing. What came before it counts; the header that broke it is refused where
+        it can be (RFC 4475 §3.1.2.3, §3.3.9). What that leads to is sent in the loop's next round, before the end."""
+        last = [*error.complete, error.head] if error.head else error.complete
+        self._deliver(last)
+        self._why = self._why or f"not SIP: {error}"
+        if last:
+            self._unfinished = True  # so that it ends by force where the peer does not read
+            asyncio.get_running_loop().call_soon(self.finish, self._why)
+        else:
+            self.abort(self._why)
+
+    def _deliver(self, items: list[bytes | KeepAlive]) -> None:
         for item in items:
             flow = self.flow
             if flow is None:  # closed by what an earlier message led to

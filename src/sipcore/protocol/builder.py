@@ -199,15 +199,15 @@ def make_response(
     every response that makes or confirms a dialog (§12.1.1).
     """
     block = Headers()
-    for name in ("Via", "From"):
-        for value in request.headers.get_all(name):
-            block.add(name, value)
-    to = request.headers.get("To") or ""
-    if to_tag and status > 100 and not _has_tag(request):
-        to = f"{to};tag={to_tag}"
-    block.add("To", to)
-    for name in ("Call-ID", "CSeq"):
-        block.add(name, request.headers.get(name) or "")
+    for value in request.headers.get_all("Via"):
+        block.add("Via", value)
+    for name in ("From", "To", "Call-ID", "CSeq"):
+        copied = request.headers.get(name)
+        if copied is None:  # a request that is refused for it
+            continue
+        if name == "To" and to_tag and status > 100 and not _has_tag(request):
+            copied = f"{copied};tag={to_tag}"
+        block.add(name, copied)
     if 100 < status < 300:
         for value in request.headers.get_all("Record-Route"):
             block.add("Record-Route", value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sipcore.protocol.ids import has_cookie
 from sipcore.protocol.routing import request_line_and_routes, target_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Dialog:
         Raises:
             ValueError: the request has no Contact to send requests to.
         """
-        remote_target = _contact_of(request)
+        remote_target = _contact_of(request) or _caller_before_rfc_3261(request)
         if remote_target is None:
             raise ValueError("An INVITE needs a Contact with a sip: or sips: URI (RFC 3261 §8.1.1.8)")
         return cls(
@@ -118,6 +119,12 @@ class Dialog:
         """
         uri = self.route_set[0].uri if self.route_set else self.remote_target
         return target_of(uri, transport=self.transport)
+
+
+def _caller_before_rfc_3261(request: Request) -> Uri | None:
+    """RFC 2543 §6.13 let an INVITE come without Contact; requests then go to its From (RFC 4475 §3.4.1)."""
+    uri = request.from_.uri
+    return None if has_cookie(request.via.branch) or uri.scheme not in ("sip", "sips") else uri
 
 
 def _contact_of(message: Message) -> Uri | None:

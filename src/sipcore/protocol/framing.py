@@ -9,13 +9,22 @@ from sipcore.protocol.wire import MAX_MESSAGE
 
 __all__ = ["FramingError", "KeepAlive", "StreamFramer"]
 
-_CONTENT_LENGTH = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_CONTENT_LENGTH = re.compile(rb"^(?:content-length|l)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_LENGTH = re.compile(rb"[0-9]{1,9}\Z")
 MAX_HEAD = 32_768
 """Bytes of start line and headers."""
 
 
 class FramingError(ValueError):
     """The stream cannot be cut into messages any more; the connection is of no further use."""
+
+    def __init__(self, detail: str, head: bytes = b"") -> None:
+        super().__init__(detail)
+        self.head = head
+        """The header that says something impossible of its body, to be refused (RFC 4475 §3.1.2.3); else empty."""
+        self.complete: list[bytes | KeepAlive] = []
+        """What came whole before it."""
 
 
 class KeepAlive(Enum):
@@ -46,12 +55,16 @@ class StreamFramer:
         """What is complete after ``data``, in order.
 
         Raises:
-            FramingError: a head without Content-Length (mandatory on streams, §20.14), or beyond the limits.
+            FramingError: a head without one Content-Length (mandatory on streams, §20.14), or beyond the limits.
         """
         self._buffer += data
         complete: list[bytes | KeepAlive] = []
-        while (item := self._next()) is not None:
-            complete.append(item)
+        try:
+            while (item := self._next()) is not None:
+                complete.append(item)
+        except FramingError as error:
+            error.complete = complete
+            raise
         return complete
 
     def _next(self) -> bytes | KeepAlive | None:
@@ -68,12 +81,7 @@ class StreamFramer:
                 return None
             if end > MAX_HEAD:
                 raise FramingError(f"more than {MAX_HEAD} bytes of headers")
-            found = _CONTENT_LENGTH.search(bytes(buffer[:end]))
-            if found is None:
-                raise FramingError("no Content-Length on a stream")
-            self._body_end = end + 4 + int(found.group(1))
-            if self._body_end > MAX_MESSAGE:
-                raise FramingError(f"a message of more than {MAX_MESSAGE} bytes")
+            self._body_end = end + 4 + _content_length(bytes(buffer[: end + 4]))
         if len(buffer) < self._body_end:
             return None
         message = bytes(buffer[: self._body_end])
@@ -98,3 +106,21 @@ class StreamFramer:
         del self._buffer[:2]
         self._half_ping = len(self._buffer) < 2
         return KeepAlive.PONG
+
+
+def _content_length(head: bytes) -> int:
+    """What the header says of the body (§18.3, §20.14).
+
+    Raises:
+        FramingError: nothing, nothing usable, several things, or more than a message may have.
+    """
+    unfolded = _FOLD.sub(b" ", head) if b"\n " in head or b"\n\t" in head else head
+    found = {value.strip() for value in _CONTENT_LENGTH.findall(unfolded)}
+    if not found:
+        raise FramingError("no Content-Length on a stream")
+    if len(found) > 1 or not _LENGTH.match(value := found.pop()):
+        raise FramingError("no usable Content-Length on a stream", head)
+    length = int(value)
+    if len(head) + length > MAX_MESSAGE:
+        raise FramingError(f"a message of more than {MAX_MESSAGE} bytes", head)
+    return length

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MAGIC_COOKIE", "Ids"]
+__all__ = ["MAGIC_COOKIE", "Ids", "has_cookie"]
 
 MAGIC_COOKIE = "z9hG4bK"
 """Marks branches that are unique across transactions (§8.1.1.7)."""
+_COOKIES = (MAGIC_COOKIE, MAGIC_COOKIE.lower(), MAGIC_COOKIE.upper())
+"""RFC 4475 §3.1.1.1: tokens ignore case, so it may come in another one."""
+
+
+def has_cookie(branch: str) -> bool:
+    """Whether a branch is unique; a bare cookie (RFC 4475 §3.2.1) is not."""
+    return len(branch) > len(MAGIC_COOKIE) and branch.startswith(_COOKIES)
 
 
 class Ids:

@@ -9,7 +9,7 @@ from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response, reason_phrase
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import with_reasons
-from sipcore.protocol.session_context import ALLOW, SDP
+from sipcore.protocol.session_context import ALLOW, SDP, warning
 from sipcore.protocol.session_events import SessionEnded
 
 if TYPE_CHECKING:
@@ -123,21 +123,12 @@ class CalleeSetup:
         self._final_sent = True
         phrase = reason or reason_phrase(code)
         sentence = f"Refused with {code} {phrase}" + (f": {error}" if error is not None else "")
-        headers = (("Warning", self._warning(str(error))),) if error is not None else ()
+        headers = (warning(self.transaction.flow, str(error)),) if error is not None else ()
         self._respond(code, now, reason=reason, headers=headers)
         cause = EndCause.MEDIA if error is not None else EndCause.REJECTED
         self._session.end(
             SessionEnded(cause, Party.LOCAL, code, sentence, error or CallRejected(sentence, code=code)), now
         )
-
-    def _warning(self, sentence: str) -> str:
-        """§20.43; 399 is for people. What the far end wrote may stand in the sentence."""
-        host = self.transaction.flow.advertised[0]
-        agent = f"[{host}]" if ":" in host else host
-        plain = "".join(
-            character if " " <= character <= "~" and character not in '"\\' else "'" for character in sentence
-        )
-        return f'399 {agent} "{plain}"'
 
     def cancelled(self, now: float, how: str, reasons: tuple[Reason, ...] = ()) -> None:
         """A CANCEL, or a BYE on the early dialog, arrived before the final response (§9.2, §15.1.2)."""

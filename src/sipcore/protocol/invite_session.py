@@ -356,7 +356,7 @@ class InviteSession:
         contact: bool = False,
     ) -> None:
         """Answers a request of the dialog without a body."""
-        if status in (200, 405):
+        if status in (200, 405, 501):
             headers = (*headers, ("Allow", ", ".join(ALLOW)))
         if status == 420:
             headers = (*headers, ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))

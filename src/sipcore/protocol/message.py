@@ -8,7 +8,27 @@ from sipcore.protocol.headers import Headers, canonical_name
 from sipcore.protocol.redaction import without_password
 from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Params, Uri, Via, split_list
 
-__all__ = ["Message", "Request", "Response"]
+__all__ = ["METHODS", "Message", "Request", "Response"]
+
+METHODS = frozenset(
+    {
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "INFO",
+        "INVITE",
+        "MESSAGE",
+        "NOTIFY",
+        "OPTIONS",
+        "PRACK",
+        "PUBLISH",
+        "REFER",
+        "REGISTER",
+        "SUBSCRIBE",
+        "UPDATE",
+    }
+)
+"""All methods there are (IANA). One of them that is not taken gets 405 (RFC 3261 §8.2.1), any other 501 (§21.5.2)."""
 
 
 class Message:
@@ -26,7 +46,7 @@ class Message:
     @property
     def vias(self) -> tuple[Via, ...]:
         """Via values, topmost first (§20.42); lower ones that cannot be understood are left out."""
-        return (self.via, *_understood(Via, self._via_texts[1:]))
+        return (self.via, *_understood(Via, self.via_texts[1:]))
 
     @property
     def via(self) -> Via:
@@ -41,13 +61,14 @@ class Message:
         return self.headers.cached("via", Via.parse(values[0]))
 
     @property
-    def _via_texts(self) -> list[str]:
+    def via_texts(self) -> list[str]:
+        """Via values as written, topmost first."""
         return [value for line in self.headers.get_all("Via") for value in split_list(line)]
 
     @property
     def via_count(self) -> int:
         """How many Via values there are; a response that reaches a user agent has one (§8.1.3.3)."""
-        return len(self._via_texts)
+        return len(self.via_texts)
 
     def stamp_via(self, *, received: str | None, rport: int | None) -> None:
         """Writes where a request came from into its top Via (§18.2.1, RFC 3581 §4); the rest stays as written."""

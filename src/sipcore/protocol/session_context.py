@@ -15,6 +15,7 @@ from sipcore.errors import (
 )
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import reason_phrase
+from sipcore.protocol.message import METHODS
 from sipcore.protocol.reasons import parse_reasons, with_reasons
 from sipcore.protocol.session_events import SessionEnded
 
@@ -43,7 +44,9 @@ __all__ = [
     "ended_by_failure",
     "ended_by_response",
     "refusal_of_method",
+    "takes_sdp",
     "unreadable_body",
+    "warning",
 ]
 
 SDP = "application/sdp"
@@ -51,8 +54,6 @@ ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY
 """Methods a dialog of ours takes (RFC 3261 §20.5)."""
 CONSUMED_TYPES = (SDP, "message/sipfrag", "application/dtmf-relay", "application/dtmf", "text/plain")
 """Media types that requests of a dialog may carry (RFC 3261 §20.1)."""
-_KNOWN_METHODS = frozenset({*ALLOW, "PRACK", "PUBLISH", "REGISTER", "SUBSCRIBE"})
-"""Methods of the RFCs: not taken here they get 405, all others 501 (RFC 3261 §8.2.1, §21.5.2)."""
 SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub")
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
 
@@ -97,8 +98,22 @@ class SessionContext(Protocol):
 
 
 def refusal_of_method(method: str) -> int:
-    """What a request gets whose method is not taken here."""
-    return 405 if method in _KNOWN_METHODS else 501
+    """What a method gets that is not taken: 501 where nobody knows it (RFC 3261 §8.2.1, §21.5.2)."""
+    return 405 if method in METHODS else 501
+
+
+def takes_sdp(request: Request) -> bool:
+    """Whether a session description may answer the request, by its Accept (RFC 3261 §20.1, RFC 4475 §3.3.15)."""
+    ranges = {accepted.partition(";")[0].strip().lower() for accepted in request.list_of("Accept")}
+    return not ranges or not ranges.isdisjoint(("*/*", "application/*", SDP))
+
+
+def warning(flow: Flow, sentence: str) -> tuple[str, str]:
+    """A Warning header (RFC 3261 §20.43); 399 is for people. What the far end wrote may stand in the sentence."""
+    host = flow.advertised[0]
+    agent = f"[{host}]" if ":" in host else host
+    plain = "".join(character if " " <= character <= "~" and character not in '"\\' else "'" for character in sentence)
+    return "Warning", f'399 {agent} "{plain}"'
 
 
 def unreadable_body(request: Request) -> tuple[tuple[str, str], ...]:

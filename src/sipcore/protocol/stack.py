@@ -28,7 +28,9 @@ from sipcore.protocol.session_context import (
     SDP,
     SUPPORTED_EXTENSIONS,
     refusal_of_method,
+    takes_sdp,
     unreadable_body,
+    warning,
 )
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
 from sipcore.protocol.sources import peer_of
@@ -44,7 +46,7 @@ from sipcore.protocol.stack_events import (
 )
 from sipcore.protocol.transaction_layer import TransactionLayer
 from sipcore.protocol.uac import RequestPlan, Uac, UacCore
-from sipcore.protocol.wire import MalformedMessage, Request, parse_message, serialize
+from sipcore.protocol.wire import MalformedMessage, Request, parse_message
 
 if TYPE_CHECKING:
     import random
@@ -73,6 +75,9 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_DIALOGS = 256
 """How many ended dialogs a Replaces header field can still name (RFC 3891 §3: 603 instead of 481)."""
+_SCHEMES = ("sip", "sips", "tel")
+"""Of request URIs (§8.2.2.1)."""
+
 RequestHandler = Callable[[Request, "ServerTransaction", float], "Response | None"]
 """Answers an out-of-dialog request: returns the final response, or None to answer it later."""
 
@@ -373,6 +378,9 @@ class Stack:
                 # A BYE ends the session whatever it requires: its sender is gone, refused or not (§15.1.1).
                 session.on_request(transaction, request, now)
             return
+        if request.uri.scheme not in _SCHEMES:
+            self._respond(transaction, 416, now)
+            return
         if self._requires_too_much(transaction, request, now):
             return
         handler = self.request_handlers.get(request.method)
@@ -407,12 +415,12 @@ class Stack:
             self._events.append(MessageArrived(line, message_of(request)))
 
     def _on_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        if request.uri.scheme not in ("sip", "sips", "tel"):
-            self._respond(transaction, 416, now)
-            return
         unreadable = unreadable_body(request)
         if unreadable:
             self._respond(transaction, 415, now, headers=unreadable)
+            return
+        if not takes_sdp(request):
+            self._respond(transaction, 406, now, headers=(warning(transaction.flow, f"Accept leaves out {SDP}"),))
             return
         host = transaction.flow.remote[0]
         line = self.admission.line_for(request, host)
@@ -474,7 +482,7 @@ class Stack:
         reason: str = "",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        if status in (200, 405):
+        if status in (200, 405, 501):
             headers = (*headers, ("Allow", ", ".join(ALLOW)))
         to_tag = "" if transaction.request.to_tag else self.ids.tag()
         self.layer.respond(
@@ -485,8 +493,8 @@ class Stack:
 
     def _answer_stateless(self, request: Request, status: int, flow: Flow) -> None:
         """§8.2.7: a malformed request gets one response and leaves nothing behind."""
+        headers = (("Server", self.user_agent), *((("Allow", ", ".join(ALLOW)),) if status == 501 else ()))
         try:
-            response = make_response(request, status, to_tag=self.ids.tag(), server=self.user_agent)
-            self._transmit(flow, serialize(response))
+            self.layer.refuse(request, status, flow, headers)
         except ValueError:
             log.debug("a malformed request from %s:%s cannot even be refused", *flow.remote)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
-from sipcore.protocol.ids import MAGIC_COOKIE
+from sipcore.protocol.ids import has_cookie
 from sipcore.protocol.sources import peer_of
 from sipcore.protocol.transaction import ClientTransaction, ServerTransaction, Transaction
 from sipcore.protocol.wire import Request, serialize
@@ -38,8 +38,6 @@ MAX_SERVER_TRANSACTIONS = 100_000
 requests of calls that are up."""
 
 _DEFAULT_PORT, _DEFAULT_TLS_PORT = 5060, 5061
-_COOKIES = (MAGIC_COOKIE, MAGIC_COOKIE.lower(), MAGIC_COOKIE.upper())
-"""RFC 4475 §3.1.1.1: tokens ignore case, so it may come in another one."""
 
 ClientKey = tuple[str, str]
 """Branch and method (RFC 3261 §17.1.3)."""
@@ -169,7 +167,7 @@ class TransactionLayer:
 
     def _receive_ack(self, transaction: ServerTransaction | None, ack: Request, flow: Flow, now: float) -> None:
         """An ACK to a failure response is its INVITE transaction's; any other is the TU's (§17.2.1, §13.3.1.4)."""
-        is_ours = transaction is not None and (_has_cookie(ack) or ack.to_tag == transaction.to_tag)
+        is_ours = transaction is not None and (has_cookie(ack.via.branch) or ack.to_tag == transaction.to_tag)
         if transaction is not None and is_ours:
             transaction.on_ack(ack, now)
         else:
@@ -312,17 +310,11 @@ def _same_sent_by(via: Via, ours: Via) -> bool:
     return (via.port or default) == ours.port and _same_host(via.host, ours.host)
 
 
-def _has_cookie(request: Request) -> bool:
-    """Whether the branch is unique; a bare cookie (RFC 4475 §3.1.2.17) is not."""
-    branch = request.via.branch
-    return len(branch) > len(MAGIC_COOKIE) and branch.startswith(_COOKIES)
-
-
 def _server_key(request: Request) -> ServerKey:
     """What a request's server transaction is found by (§17.2.3). Stamping Via does not change it."""
     method = "INVITE" if request.method == "ACK" else request.method
     via = request.via
-    if _has_cookie(request):
+    if has_cookie(via.branch):
         return (via.branch, via.sent_by, method)
     cseq = str(request.cseq.number)
     where = f"{via.transport} {via.sent_by} {via.branch}"

@@ -26,6 +26,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _PARAM_VALUE = re.compile(r"[A-Za-z0-9\-.!%*_+`'~\[\]/:&$]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_.])?\Z")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+\Z")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*\Z")
 _USER = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/#\[\]^|{}`\"\x80-\U0010ffff ]|%[0-9A-Fa-f]{2})*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -86,26 +87,35 @@ def _quote(text: str) -> str:
 class Params(Mapping[str, "str | None"]):
     """``;name=value`` pairs: names in lower case, in order, quoted values unquoted; immutable, hashable."""
 
-    __slots__ = ("_items", "_text")
+    __slots__ = ("_escaped", "_items", "_text")
 
     def __init__(self, items: Mapping[str, str | None] = MappingProxyType({}), *, text: str | None = None) -> None:
         self._items = {name.lower(): value for name, value in items.items()}
         self._text = text
+        self._escaped = False
 
     @classmethod
-    def parse(cls, text: str) -> Params:
-        """Parses ``;a=b;c``; white space around separators is fine, empty parameters are passed over."""
+    def parse(cls, text: str, *, escaped: bool = False) -> Params:
+        """Parses ``;a=b;c``; white space around separators is fine, empty parameters are passed over.
+
+        Args:
+            escaped: ``%XX`` stands for a character, as in URIs: ``;%6C%72`` is ``;lr`` (RFC 4475 §3.1.1.3). In header
+                parameters it does not.
+        """
         if not text:
             return _NO_PARAMS
+        escaped = escaped and "%" in text
         items: dict[str, str | None] = {}
         for part in split_list(text, ";"):
             name, equals, value = part.partition("=")
-            key = name.rstrip().lower()
+            key = _param_key(name, escaped=escaped)
             if key and key not in items:
                 value = value.lstrip()
+                if escaped:
+                    value = unquote(value)
                 items[key] = (_unquote(value) if value[:1] == '"' else value) if equals else None
         params = cls.__new__(cls)
-        params._items, params._text = items, text  # noqa: SLF001 - same class
+        params._items, params._text, params._escaped = items, text, escaped  # noqa: SLF001 - same class
         return params
 
     def __getitem__(self, name: str) -> str | None:
@@ -136,17 +146,32 @@ class Params(Mapping[str, "str | None"]):
     def with_(self, **changes: str | None) -> Params:
         """A copy with parameters set; underscores in names become hyphens. The rest keeps its spelling."""
         renamed = {name.replace("_", "-"): value for name, value in changes.items()}
-        kept = (_spelled(name, value) for name, value in self._items.items() if name not in renamed)
-        if self._text is not None:
-            parts = split_list(self._text, ";")
-            kept = (";" + part for part in parts if part.partition("=")[0].strip().lower() not in renamed)
-        text = "".join(kept) + "".join(_spelled(name, value) for name, value in renamed.items())
-        return Params({**self._items, **renamed}, text=text)
+        kept = self.without(*renamed)
+        text = str(kept) + "".join(_spelled(name, value) for name, value in renamed.items())
+        return self._of({**kept, **renamed}, text)
+
+    def without(self, *names: str) -> Params:
+        """A copy that lacks parameters. The rest keeps its spelling."""
+        items = {name: value for name, value in self._items.items() if name not in names}
+        if self._text is None:
+            return Params(items)
+        parts = split_list(self._text, ";")
+        kept = (part for part in parts if _param_key(part.partition("=")[0], escaped=self._escaped) not in names)
+        return self._of(items, "".join(f";{part}" for part in kept))
+
+    def _of(self, items: Mapping[str, str | None], text: str) -> Params:
+        params = Params(items, text=text)
+        params._escaped = self._escaped
+        return params
 
     def __str__(self) -> str:
         if self._text is not None:
             return self._text
         return "".join(_spelled(name, value) for name, value in self._items.items())
+
+
+def _param_key(name: str, *, escaped: bool) -> str:
+    return (unquote(name) if escaped else name).strip().lower()
 
 
 def _spelled(name: str, value: str | None) -> str:
@@ -191,7 +216,7 @@ class Uri:
             scheme, user, host, port, parameters = simple.groups()
             if port is None or 0 < int(port) < 65536:
                 number = int(port) if port else None
-                return cls(scheme, user, host.lower(), number, Params.parse(parameters or ""), text=text)
+                return cls(scheme, user, host.lower(), number, Params.parse(parameters or "", escaped=True), text=text)
         scheme, colon, rest = text.strip().partition(":")
         scheme = scheme.lower()
         if not colon or not _SCHEME.match(scheme) or not rest:
@@ -200,7 +225,8 @@ class Uri:
             raise MalformedValue("a URI holds no control characters")
         if scheme not in ("sip", "sips"):
             subscriber, semicolon, parameters = rest.partition(";")
-            return cls(scheme, subscriber, parameters=Params.parse(semicolon + parameters), text=text.strip())
+            params = Params.parse(semicolon + parameters, escaped=True)
+            return cls(scheme, subscriber, parameters=params, text=text.strip())
         # The user part may hold ';' and '?', so '@' is looked for first (§25.1); the host part holds none.
         userinfo, at, where = rest.rpartition("@")
         user, password = None, None
@@ -219,7 +245,7 @@ class Uri:
             user,
             host,
             port,
-            Params.parse(semicolon + parameters),
+            Params.parse(semicolon + parameters, escaped=True),
             headers if question else (),
             password,
             text.strip(),
@@ -246,8 +272,7 @@ class Uri:
 
     def without_headers(self) -> Uri:
         """The URI as a request line may hold it: no headers, no ``method`` parameter (§19.1.1, table 1)."""
-        parameters = Params({name: value for name, value in self.parameters.items() if name != "method"})
-        return replace(self, headers=(), parameters=parameters, text="")
+        return replace(self, headers=(), parameters=self.parameters.without("method"), text="")
 
     def without_parameters(self) -> Uri:
         """The bare URI."""
@@ -408,23 +433,26 @@ class Via:
     host: str
     port: int | None = None
     params: Params = _NO_PARAMS
+    version: str = "2.0"
 
     @classmethod
     def parse(cls, text: str) -> Via:
         """Parses one ``SIP/2.0/UDP host:port;params``; LWS around the slashes is fine (RFC 4475 §3.1.1.1).
+
+        Another version is taken too: what came by it can be answered (RFC 4475 §3.1.2.16).
 
         Raises:
             MalformedValue: it is none.
         """
         protocol, semicolon, parameters = text.partition(";")
         pieces = [piece.strip() for piece in protocol.split("/", 2)]
-        if len(pieces) != 3 or pieces[0].upper() != "SIP" or pieces[1] != "2.0":
+        if len(pieces) != 3 or pieces[0].upper() != "SIP" or not _VERSION.match(pieces[1]):
             raise MalformedValue("Via does not start with SIP/2.0/")
         transport, _, sent_by = pieces[2].replace("\t", " ").partition(" ")
         if not _TOKEN.match(transport):
             raise MalformedValue("the transport of Via is no token")
         host, port = _host_port(sent_by)
-        return cls(transport.upper(), host, port, Params.parse(semicolon + parameters))
+        return cls(transport.upper(), host, port, Params.parse(semicolon + parameters), pieces[1])
 
     @classmethod
     def parse_many(cls, text: str) -> list[Via]:
@@ -457,7 +485,7 @@ class Via:
         return host if self.port is None else f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"SIP/2.0/{self.transport} {self.sent_by}{self.params}"
+        return f"SIP/{self.version}/{self.transport} {self.sent_by}{self.params}"
 
 
 @dataclass(frozen=True, slots=True)

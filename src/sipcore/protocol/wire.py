@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sipcore.protocol.headers import Headers
-from sipcore.protocol.message import Message, Request, Response
+from sipcore.protocol.message import METHODS, Message, Request, Response
 from sipcore.protocol.redaction import redact
 from sipcore.protocol.values import MalformedValue, Uri
 
@@ -29,6 +29,8 @@ MAX_HEADERS = 256
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _FOLD = re.compile(r"\r?\n[ \t]+")
+_NUL = re.compile(r"(?<!\\)\0")
+"""NUL may stand in a quoted pair only (§25.1; RFC 4475 §3.1.1.2)."""
 _NO_URI = Uri("invalid")
 """Stands for a request URI that cannot be understood, until the request is refused."""
 
@@ -39,7 +41,7 @@ class MalformedMessage(ValueError):
     def __init__(self, detail: str, *, status: int = 400, request: Request | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        """What to answer (§8.2, §21.4): 400, 413, 416, 505."""
+        """What to answer (§8.2, §21.4, §21.5): 400, 413, 501, 505."""
         self.request = request
         """Enough of the request to answer it; None where it must be dropped."""
 
@@ -57,7 +59,7 @@ def parse_message(data: bytes) -> Request | Response:
     text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
-    if "\r" in text or "\0" in text:
+    if "\r" in text or ("\0" in text and _NUL.search(text)):
         raise MalformedMessage("a lone CR, or NUL")
     first_line, *lines = text.split("\n")
     message = _start_line(first_line)
@@ -90,9 +92,17 @@ def _start_line(line: str) -> Request | Response:
         raise MalformedMessage("neither a request nor a response")
     uri = " ".join(pieces[1:-1]).strip()
     try:
-        return Request(pieces[0], Uri.parse(uri.strip("<>") if " " not in uri else ""))
+        return Request(pieces[0], _request_uri(uri))
     except MalformedValue:
         return Request(pieces[0], _NO_URI)
+
+
+def _request_uri(text: str) -> Uri:
+    """Brackets around it are passed over (RFC 4475 §3.1.2.7); white space in it is not (§3.1.2.8)."""
+    uri = Uri.parse(text.strip("<>") if " " not in text else "")
+    if ":" in uri.host and "[" not in text:
+        raise MalformedValue("an IPv6 address without brackets: where does the port begin? (RFC 5118 §4.2)")
+    return uri
 
 
 def _check(message: Request | Response, first_line: str, single: dict[str, str], defect: str) -> None:
@@ -114,18 +124,24 @@ def _check(message: Request | Response, first_line: str, single: dict[str, str],
         if request.uri is _NO_URI:
             raise MalformedMessage("the request URI is malformed", request=request)
         if cseq.method != request.method:
-            raise MalformedMessage("the CSeq method is not the request's", request=request)
+            status = 400 if request.method in METHODS else 501
+            raise MalformedMessage("the CSeq method is not the request's", status=status, request=request)
+        if not all(text[:3].upper() == "SIP" for text in request.via_texts):
+            raise MalformedMessage("a separator in Via separates nothing", request=request)
+    if message.via.version != "2.0":
+        raise MalformedMessage("Via is of another version than the message", request=request)
     if defect:
         raise MalformedMessage(defect, request=request)
 
 
 def _answerable(request: Request, single: dict[str, str]) -> bool:
-    """Whether a response can copy what it must (§8.2.6.2) and find its way."""
+    """Whether a response finds its way, and its transaction there (§17.1.3). It copies what there is: what the request
+    lacks is what it is refused for (RFC 4475 §3.3.1)."""
     try:
         request.via  # noqa: B018 - parsing is the check
     except MalformedValue:
         return False
-    return all(name in single for name in ("from", "to", "call-id", "cseq"))
+    return "cseq" in single
 
 
 def _body(message: Request | Response, length_text: str | None, rest: bytes) -> bytes:
@@ -137,7 +153,8 @@ def _body(message: Request | Response, length_text: str | None, rest: bytes) -> 
         raise MalformedMessage("Content-Length is no number", request=request)
     length = int(length_text)
     if length > len(rest):
-        raise MalformedMessage("Content-Length is more than there is", request=request)
+        status = 413 if length > MAX_MESSAGE else 400
+        raise MalformedMessage("Content-Length is more than there is", status=status, request=request)
     return rest[:length]
 
 
@@ -156,6 +173,6 @@ def serialize(message: Request | Response) -> bytes:
     lines += [f"{name}: {value}" for key, name, value in message.headers.lines if key != "content-length"]
     lines.append(f"Content-Length: {len(message.body)}")
     text = "\r\n".join(lines)
-    if not text.count("\r") == text.count("\n") == len(lines) - 1 or "\0" in text:
+    if not text.count("\r") == text.count("\n") == len(lines) - 1 or ("\0" in text and _NUL.search(text)):
         raise ValueError("A header field may not hold CR, LF or NUL")
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + message.body
