@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from service.line import LineOptions
-from sipcore.config import UserAgentConfig
+from sipcore.config import TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
 from sipcore.protocol.sources import parse_sources
 
@@ -122,6 +122,37 @@ class ServerSettings(BaseSettings):
         default=Endpoint("0.0.0.0", 0),  # noqa: S104 - a telephone listens on every interface
         description="Address for SIP, UDP and TCP on the same port; port 0 is any free one.",
         json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    sip_tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with this side's certificate and chain. With one, SIP over TLS is listened for too.",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    sip_tls_key: Path | None = Field(
+        default=None,
+        description="PEM file with its private key; by default it is in the certificate's file.",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    sip_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the CAs to trust; by default the system's.",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    sip_tls_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port to listen on for TLS; by default the one after that of --sip.",
+        json_schema_extra={"metavar": "PORT"},
+    )
+    sip_tls_verify: bool = Field(
+        default=True, description="Take only certificates of trusted CAs that name the domain (RFC 5922)."
+    )
+    sip_tls_wildcards: bool = Field(
+        default=False, description="Take a certificate of *.example.com for sip.example.com, which RFC 5922 forbids."
+    )
+    sip_tls_verify_clients: bool = Field(
+        default=False, description="Take TLS connections only from peers with a certificate of a trusted CA."
     )
     rtp_ports: Annotated[PortRange, BeforeValidator(_port_range)] = Field(
         default=PortRange(16384, 32767),
@@ -242,6 +273,15 @@ class ServerSettings(BaseSettings):
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,
+            tls=TlsConfig(
+                certificate=str(self.sip_tls_certificate or ""),
+                key=str(self.sip_tls_key or ""),
+                ca_file=str(self.sip_tls_ca or ""),
+                verify=self.sip_tls_verify,
+                wildcards=self.sip_tls_wildcards,
+                verify_clients=self.sip_tls_verify_clients,
+                port=self.sip_tls_port,
+            ),
         )
 
     def line_options(self) -> LineOptions:

@@ -67,7 +67,8 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     help_ = f"{field.description} [{ENV_PREFIX}{name.upper()}]"
     if default not in (None, "", ()) and "Secret" not in str(field.annotation):
         shown = ",".join(default) if type(default) is tuple else default
-        help_ += f" [default: {'on' if shown is True else shown}]"
+        words = {True: "on", False: "off"}
+        help_ += f" [default: {words[shown] if isinstance(shown, bool) else shown}]"
     declaration = f"--{dashed}"
     kind: Any = str
     if field.annotation is bool:

@@ -92,7 +92,9 @@ class Server:
     def ready_line(self) -> str:
         """What was bound, for people and for programs that wait for it."""
         sip = Endpoint(*self.agent.sip_address)
-        return f"ready grpc={self.grpc_address} sip-udp={sip} sip-tcp={sip} rtp={self.settings.rtp_ports}"
+        secure = self.agent.sip_tls_address
+        tls = f" sip-tls={Endpoint(*secure)}" if secure is not None else ""
+        return f"ready grpc={self.grpc_address} sip-udp={sip} sip-tcp={sip}{tls} rtp={self.settings.rtp_ports}"
 
 
 def _last_reason(error: RuntimeError) -> str:

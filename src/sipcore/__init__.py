@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from sipcore.broadcast import Lost
 from sipcore.call import Call, CallState
-from sipcore.config import Account, Limits, Timers, UserAgentConfig
+from sipcore.config import Account, Limits, Timers, TlsConfig, UserAgentConfig
 from sipcore.errors import (
     AccountNotRegistered,
     AuthenticationFailed,
@@ -112,6 +112,7 @@ __all__ = [
     "ServerUnreachable",
     "SipError",
     "Timers",
+    "TlsConfig",
     "Trace",
     "TrafficStatistics",
     "Transfer",

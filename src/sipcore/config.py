@@ -7,7 +7,7 @@ from typing import Literal
 
 from sipcore.errors import InvalidRequest
 
-__all__ = ["Account", "Limits", "Timers", "UserAgentConfig"]
+__all__ = ["Account", "Limits", "Timers", "TlsConfig", "UserAgentConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,29 @@ class Timers:
     def timeout(self) -> float:
         """Timers B, F, H, L and M: 64 x T1."""
         return 64 * self.t1
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates (RFC 3261 §26.2, RFC 5922). Without any, this agent still connects to TLS servers and verifies them.
+
+    Whether the files can be used, and go together, is found out when the agent starts.
+    """
+
+    certificate: str = ""
+    """PEM file with this side's certificate and its chain. With one, this agent listens for TLS too."""
+    key: str = ""
+    """PEM file with its private key, not encrypted; empty: it is in ``certificate``."""
+    ca_file: str = ""
+    """PEM file with the CAs to trust; empty: those of the system."""
+    verify: bool = True
+    """False: any certificate of a server is taken. Whoever sits on the path can then read and change everything."""
+    wildcards: bool = False
+    """Whether a certificate for ``*.example.com`` is one for ``sip.example.com``. RFC 5922 §7.2 forbids it."""
+    verify_clients: bool = False
+    """Whether peers that connect to us have to show a certificate of a trusted CA."""
+    port: int | None = None
+    """Port to listen on; None: the one after ``sip_port``. Needs ``certificate``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +107,7 @@ class UserAgentConfig:
 
     sip_host: str = "0.0.0.0"  # noqa: S104 - a telephone listens on every interface unless told otherwise
     sip_port: int = 0
-    """UDP and TCP listen on the same number; 0 picks one that is free on both."""
+    """UDP and TCP listen on the same number; 0 picks one that is free on both. TLS: see :class:`TlsConfig`."""
     rtp_ports: tuple[int, int] = (16384, 32767)
     """Lowest and highest UDP port for RTP; even ports carry RTP, the next one RTCP."""
     rtp_port_quarantine: float = 5.0
@@ -112,6 +135,7 @@ class UserAgentConfig:
     unknown_users: Literal["silence", "refuse"] = "refuse"
     """Calls for a user that is not here get no answer, or 404."""
     timers: Timers = field(default_factory=Timers)
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
     def __post_init__(self) -> None:
         from sipcore.protocol.sources import parse_sources

@@ -97,10 +97,10 @@ class UserAgent:
         await self.close()
 
     async def start(self) -> None:
-        """Binds the SIP port (UDP and TCP) and starts the media clock.
+        """Binds the SIP ports (UDP and TCP; TLS where there is a certificate) and starts the media clock.
 
         Raises:
-            OSError: the port is taken, or the address is not this machine's.
+            OSError: a port is taken, the address is not this machine's, or a file of TLS cannot be used.
         """
         await self._driver.start()
         if self._owns_media:
@@ -132,6 +132,11 @@ class UserAgent:
     def sip_address(self) -> tuple[str, int]:
         """Host and port that UDP and TCP listen on."""
         return self._driver.address
+
+    @property
+    def sip_tls_address(self) -> tuple[str, int] | None:
+        """Host and port that TLS listens on; None without a certificate."""
+        return self._driver.flows.tls_address
 
     @property
     def registrations(self) -> tuple[Registration, ...]:

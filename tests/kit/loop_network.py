@@ -67,6 +67,10 @@ class MemoryFlows:
         """Where it is."""
         return self._address
 
+    @property
+    def tls_address(self) -> None:
+        """Nothing is encrypted in memory."""
+
     async def start(self) -> None:
         """Joins the network."""
         self._network.hosts[self._address] = self

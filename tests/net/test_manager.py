@@ -10,11 +10,13 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sipcore.config import UserAgentConfig
 from sipcore.errors import ServerUnreachable
+from sipcore.net import binding
 from sipcore.net import manager as manager_module
 from sipcore.net.addresses import LocalAddresses
 from sipcore.net.manager import FlowManager
@@ -129,9 +131,9 @@ async def test_udp_and_tcp_share_a_port_number() -> None:
 async def test_a_number_taken_for_tcp_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as taken:
         numbers: list[int] = []
-        original = FlowManager._bind_once
+        original = binding._bind_once
 
-        def interfere(self: FlowManager, *args: object) -> object:
+        def interfere(*args: Any) -> binding.Bound:
             with socket.socket(type=socket.SOCK_DGRAM) as probe:
                 probe.bind(("127.0.0.1", 0))
                 number = probe.getsockname()[1]
@@ -141,9 +143,9 @@ async def test_a_number_taken_for_tcp_is_passed_over(monkeypatch: pytest.MonkeyP
                 blocker.bind(("127.0.0.1", number))
                 blocker.listen()
                 raise OSError(errno.EADDRINUSE, "taken")
-            return original(self, *args)  # type: ignore[arg-type]
+            return original(*args)
 
-        monkeypatch.setattr(FlowManager, "_bind_once", interfere)
+        monkeypatch.setattr(binding, "_bind_once", interfere)
         async with agent() as near:
             assert near.port not in numbers
 
@@ -202,14 +204,6 @@ async def test_the_preferred_flow_is_used_while_it_is_open() -> None:
         over_tcp = Target("127.0.0.1", far.port, "tcp")
         with pytest.raises(ServerUnreachable, match="refused"):
             await near.manager.flow_to(over_tcp, prefer=preferred)
-
-
-@pytest.mark.parametrize("target", [Target("127.0.0.1", secure=True), Target("sip.example.com", transport="tls")])
-@both_loops
-async def test_tls_is_refused_in_words(target: Target) -> None:
-    async with agent() as near:
-        with pytest.raises(ServerUnreachable, match="TLS is not available in this version"):
-            await near.manager.flow_to(target)
 
 
 @both_loops

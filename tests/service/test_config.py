@@ -12,6 +12,13 @@ from service.loops import loop_factory
 SAMPLES = {
     "grpc": ("0.0.0.0:6000", Endpoint("0.0.0.0", 6000)),
     "sip": ("[::1]:5060", Endpoint("::1", 5060)),
+    "sip_tls_certificate": ("here.pem", Path("here.pem")),
+    "sip_tls_key": ("key.pem", Path("key.pem")),
+    "sip_tls_ca": ("ca.pem", Path("ca.pem")),
+    "sip_tls_port": ("5061", 5061),
+    "sip_tls_verify": ("false", False),
+    "sip_tls_wildcards": ("true", True),
+    "sip_tls_verify_clients": ("true", True),
     "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
     "advertise": ("203.0.113.7", "203.0.113.7"),
     "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),

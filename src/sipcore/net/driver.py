@@ -37,6 +37,10 @@ class Flows(Protocol):
     def address(self) -> tuple[str, int]:
         """Host and port listened on."""
 
+    @property
+    def tls_address(self) -> tuple[str, int] | None:
+        """Host and port listened on for TLS, if at all."""
+
     async def start(self) -> None:
         """Opens the sockets."""
 

@@ -4,35 +4,37 @@ them."""
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import random
-import socket
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from sipcore.config import TlsConfig
 from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import LocalAddresses, family_of, ip_literal, is_wildcard, join, sentence
-from sipcore.net.resolver import Resolver, default_port
-from sipcore.net.stream import BACKLOG, StreamEndpoint, StreamLimits
-from sipcore.net.udp import UdpSocket
+from sipcore.net.binding import bind, hosts_to_bind
+from sipcore.net.resolver import Resolver, default_port, default_transport
+from sipcore.net.stream import Secured, StreamEndpoint, StreamLimits
+from sipcore.net.tls import client_context, server_context
 from sipcore.protocol.flows import Flow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import socket
+    import ssl
+    from collections.abc import Callable
 
     from sipcore.config import UserAgentConfig
     from sipcore.net.addresses import Address
+    from sipcore.net.binding import Bound
     from sipcore.net.resolver import Endpoint
     from sipcore.net.trace import Trace
+    from sipcore.net.udp import UdpSocket
     from sipcore.protocol.flows import Target, Transport
 
 __all__ = ["FlowManager"]
 
 log = logging.getLogger(__name__)
 
-PORT_ATTEMPTS = 50
-"""Free UDP ports tried until one is free for TCP too."""
 MAX_ATTEMPTS = 3
 """Endpoints of one target tried, each with its own connect timeout."""
 MEMORY = 30.0
@@ -45,10 +47,11 @@ zeroes)."""
 
 
 class FlowManager:
-    """UDP and TCP on one port number, for each family that ``config.sip_host`` covers (``::`` covers both).
+    """UDP and TCP on one port number and TLS on its own, for each family that ``config.sip_host`` covers (``::``
+    covers both).
 
     Args:
-        config: ``sip_host``, ``sip_port`` and ``advertise`` are used.
+        config: ``sip_host``, ``sip_port``, ``advertise`` and ``tls`` are used.
         on_message: called with each message and its flow; several may come in one round of the loop.
         on_flow_closed: called from the loop, never from inside :meth:`send`, when a connection is gone, or
             when UDP to a remote is known not to arrive; the string says why.
@@ -75,6 +78,8 @@ class FlowManager:
         self._limits = limits or StreamLimits()
         self._host = config.sip_host
         self._port = 0
+        self._tls_port = 0
+        self._client_context: ssl.SSLContext | None = None
         self._udp: dict[socket.AddressFamily, UdpSocket] = {}
         self._flows: dict[Address, Flow] = {}
         """UDP flows by remote."""
@@ -89,30 +94,38 @@ class FlowManager:
         """Binds.
 
         Raises:
-            OSError: the port is taken, or the host is not this machine's.
+            OSError: a port is taken, the host is not this machine's, or a file of TLS cannot be used.
         """
         self._loop = asyncio.get_running_loop()
-        hosts = await self._hosts_to_bind()
+        tls = self._config.tls
+        hosts = await hosts_to_bind(self._config.sip_host)
+        self._host = hosts[0]
         self._locals = LocalAddresses(hosts)
         self._resolver = self._given_resolver or Resolver(
             ipv4=self._locals.serves("127.0.0.1"), ipv6=self._locals.serves("::1"), rng=random.SystemRandom()
         )
-        self._streams = StreamEndpoint(
-            make_flow=self._make_stream_flow,
+        self._tcp = self._stream_endpoint("tcp", None)
+        server = server_context(tls) if tls.certificate else None
+        if tls != TlsConfig():
+            self._client_tls()  # files that are wrong shall be known at the start
+        self._tls = self._stream_endpoint("tls", Secured(self._client_tls, server, tls.verify, tls.wildcards))
+        bound = bind(self._config, hosts, on_datagram=self._on_datagram, on_unreachable=self._on_unreachable)
+        self._port, self._tls_port = bound.port, bound.tls_port
+        await self._listen(bound)
+
+    def _stream_endpoint(self, transport: Transport, secured: Secured | None) -> StreamEndpoint:
+        return StreamEndpoint(
+            make_flow=partial(self._flow, transport),
             on_message=self._receive,
             on_closed=self._report_closed,
             limits=self._limits,
+            secured=secured,
         )
-        listening = self._bind(hosts)
-        self._open = True
-        try:
-            while listening:
-                await self._streams.listen(listening.pop())
-        except BaseException:
-            for bound in listening:
-                bound.close()
-            await self.close()
-            raise
+
+    def _client_tls(self) -> ssl.SSLContext:
+        if self._client_context is None:
+            self._client_context = client_context(self._config.tls)
+        return self._client_context
 
     async def close(self, timeout: float = 1.0) -> None:
         """Frees every port and connection; what was sent before still goes out. Idempotent."""
@@ -122,7 +135,7 @@ class FlowManager:
         if self._forgetting is not None:
             self._forgetting.cancel()
         await self._resolver.close()
-        await self._streams.close(timeout)
+        await asyncio.gather(self._tcp.close(timeout), self._tls.close(timeout))
         for udp in self._udp.values():
             udp.close()
         self._flows.clear()
@@ -133,56 +146,29 @@ class FlowManager:
         return self._host, self._port
 
     @property
+    def tls_address(self) -> Address | None:
+        """Host as bound and port of TLS; None where no certificate is configured."""
+        return (self._host, self._tls_port) if self._tls_port else None
+
+    @property
     def open_flow_count(self) -> int:
         """Open stream connections."""
-        return len(self._streams) if self._open else 0
+        return len(self._tcp) + len(self._tls) if self._open else 0
 
-    async def _hosts_to_bind(self) -> tuple[str, ...]:
-        literal = ip_literal(self._config.sip_host)
-        if literal is None:
-            found = await self._loop.getaddrinfo(self._config.sip_host, None, type=socket.SOCK_DGRAM)
-            literal = str(found[0][4][0])
-        self._host = literal
-        return ("::", "0.0.0.0") if literal == "::" else (literal,)  # noqa: S104 - as the configuration says
-
-    def _bind(self, hosts: Sequence[str]) -> list[socket.socket]:
-        """Opens the UDP sockets and returns the bound TCP ones, all on one port number."""
-        for attempt in range(PORT_ATTEMPTS):
-            with ExitStack() as undo:
-                try:
-                    udp, streams = self._bind_once(hosts, undo)
-                except OSError as error:
-                    if error.errno == errno.EADDRINUSE and not self._config.sip_port and attempt + 1 < PORT_ATTEMPTS:
-                        continue
-                    where = join((self._host, self._config.sip_port))
-                    raise OSError(error.errno, f"Cannot listen on {where}: {sentence(error)}") from error
-                undo.pop_all()
-                self._udp = udp
-                return streams
-        raise AssertionError("the last attempt returns or raises")
-
-    def _bind_once(
-        self, hosts: Sequence[str], undo: ExitStack
-    ) -> tuple[dict[socket.AddressFamily, UdpSocket], list[socket.socket]]:
-        udp: dict[socket.AddressFamily, UdpSocket] = {}
-        streams: list[socket.socket] = []
-        self._port = self._config.sip_port
-        for host in hosts:
-            opened = UdpSocket((host, self._port), on_datagram=self._on_datagram, on_unreachable=self._on_unreachable)
-            undo.callback(opened.close)
-            self._port = opened.address[1]
-            udp[family_of(host)] = opened
-            bound = socket.socket(family_of(host), socket.SOCK_STREAM)
-            undo.callback(bound.close)
-            bound.setblocking(False)
-            # A restarted server may bind while the system still holds its old connections in TIME_WAIT.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if bound.family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound.bind((host, self._port))
-            bound.listen(BACKLOG)
-            streams.append(bound)
-        return udp, streams
+    async def _listen(self, bound: Bound) -> None:
+        """Hands the bound sockets to those who read them."""
+        self._udp = bound.udp
+        waiting = [(self._tcp, each) for each in bound.tcp] + [(self._tls, each) for each in bound.tls]
+        self._open = True
+        try:
+            while waiting:
+                endpoint, each = waiting.pop()
+                await endpoint.listen(each)
+        except BaseException:
+            for _, each in waiting:
+                each.close()
+            await self.close()
+            raise
 
     # -- finding a flow --------------------------------------------------------------------------------------
 
@@ -191,19 +177,20 @@ class FlowManager:
         connection that is up; None where :meth:`flow_to` has to be awaited.
 
         Raises:
-            ServerUnreachable: TLS is asked for, no route leads there, or this agent is closed.
+            ServerUnreachable: no route leads there, or this agent is closed.
         """
-        self._refuse_unless_usable(target)
+        if not self._open:
+            raise ServerUnreachable("The user agent is closed")
         if prefer is not None and self.is_open(prefer):
             return prefer
         host = ip_literal(target.host)
         if host is None:
             return None
-        transport = target.transport or "udp"
+        transport = default_transport(target)
         remote = (host, default_port(transport) if target.port is None else target.port)
         if transport == "udp":
             return self._udp_flow(remote)
-        return self._streams.find(remote)
+        return self._streams(transport).find(remote)
 
     async def flow_to(self, target: Target, *, prefer: Flow | None = None) -> Flow:
         """A flow to a target; a name's endpoints are tried in order, those that failed lately last.
@@ -219,7 +206,7 @@ class FlowManager:
         failure = ServerUnreachable(f"The host {target.host!r} has no address")
         for endpoint in endpoints[:MAX_ATTEMPTS]:
             try:
-                return await self._flow_to_endpoint(endpoint)
+                return await self._flow_to_endpoint(endpoint, target.host)
             except ServerUnreachable as error:
                 self._suspect(endpoint.address)
                 failure = error
@@ -236,17 +223,15 @@ class FlowManager:
             return (literal,)
         return tuple(dict.fromkeys(endpoint.address[0] for endpoint in await self._resolver.resolve(target)))
 
-    async def _flow_to_endpoint(self, endpoint: Endpoint) -> Flow:
+    async def _flow_to_endpoint(self, endpoint: Endpoint, host: str) -> Flow:
         if endpoint.transport == "udp":
             return self._udp_flow(endpoint.address)
-        self._local_towards(endpoint.address, "TCP")
-        return await self._streams.connect(endpoint.address, None if is_wildcard(self._host) else self._host)
+        self._local_towards(endpoint.address, endpoint.transport.upper())
+        source = None if is_wildcard(self._host) else self._host
+        return await self._streams(endpoint.transport).connect(endpoint.address, source, host=ip_literal(host) or host)
 
-    def _refuse_unless_usable(self, target: Target) -> None:
-        if not self._open:
-            raise ServerUnreachable("The user agent is closed")
-        if target.secure or target.transport == "tls":
-            raise ServerUnreachable("TLS is not available in this version")
+    def _streams(self, transport: Transport) -> StreamEndpoint:
+        return self._tls if transport == "tls" else self._tcp
 
     def _udp_flow(self, remote: Address) -> Flow:
         flow = self._flows.get(remote)
@@ -267,12 +252,12 @@ class FlowManager:
             why = sentence(error) if served else f"this agent listens on {self._host} only"
             raise ServerUnreachable(f"{join(remote)} cannot be reached over {over}: {why}") from error
 
-    def _make_stream_flow(self, local: Address, remote: Address, number: int) -> Flow:
-        return self._flow("tcp", local, remote, number)
-
     def _flow(self, transport: Transport, local: Address, remote: Address, number: int = 0) -> Flow:
         host = self._config.advertise or local[0].partition("%")[0]
-        return Flow(transport, local, remote, number, advertised=(host, self._port))
+        # Where nothing listens for TLS, the connection itself is the only way to us: a registrar that looks for the
+        # address of our Contact among its connections finds it.
+        port = (self._tls_port or local[1]) if transport == "tls" else self._port
+        return Flow(transport, local, remote, number, advertised=(host, port))
 
     def _suspect(self, address: Address) -> None:
         self._suspects.add(address)
@@ -294,7 +279,7 @@ class FlowManager:
         """Whether messages can be sent on the flow."""
         if not self._open:
             return False
-        return flow.transport == "udp" or self._streams.is_open(flow)
+        return flow.transport == "udp" or self._streams(flow.transport).is_open(flow)
 
     def send(self, flow: Flow, data: bytes) -> None:
         """Sends one message; never raises. A flow that is not open is reported as closed."""
@@ -307,8 +292,8 @@ class FlowManager:
             if udp is not None:
                 udp.send(data, flow.remote)
                 return
-        elif self._streams.send(data, flow):
-            return
+        elif self._streams(flow.transport).send(data, flow) or self._streams(flow.transport).is_open(flow):
+            return  # one that is closing reports its end, and the reason, by itself
         self._loop.call_soon(self._report_closed, flow, "the connection is closed")
 
     def _receive(self, data: bytes, flow: Flow) -> None:

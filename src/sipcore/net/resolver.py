@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sipcore.net.addresses import Address
     from sipcore.protocol.flows import Target, Transport
 
-__all__ = ["Endpoint", "HostsFile", "Resolver", "default_port"]
+__all__ = ["Endpoint", "HostsFile", "Resolver", "default_port", "default_transport"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,11 @@ class Endpoint:
 def default_port(transport: Transport) -> int:
     """RFC 3261 §19.1.2."""
     return 5061 if transport == "tls" else 5060
+
+
+def default_transport(target: Target) -> Transport:
+    """What is used where neither the URI nor DNS names a transport (RFC 3263 §4.1)."""
+    return target.transport or ("tls" if target.secure else "udp")
 
 
 class Resolver:
@@ -89,7 +94,7 @@ class Resolver:
 
     async def _resolve(self, target: Target) -> list[Endpoint]:
         host = target.host.rstrip(".")
-        transport = target.transport or "udp"
+        transport = default_transport(target)
         if ip_literal(host) is None and target.port is None and "." in host and not self._local(host):
             endpoints = await self._from_srv(host, target)
             if endpoints:

@@ -1,4 +1,4 @@
-"""TCP: connections in and out as flows, framed by Content-Length (RFC 3261 §18.3)."""
+"""TCP and TLS: connections in and out as flows, framed by Content-Length (RFC 3261 §18.3)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import family_of, join, sentence, socket_address
 from sipcore.net.shared import SharedTasks
+from sipcore.net.tls import HANDSHAKE_TIMEOUT, handshake_failure, mismatch
 from sipcore.protocol.framing import FramingError, KeepAlive, StreamFramer
 from sipcore.protocol.sources import peer_of
 
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sipcore.net.addresses import Address
+    from sipcore.net.tls import Certificate
     from sipcore.protocol.flows import Flow
 
-__all__ = ["StreamEndpoint", "StreamLimits"]
+__all__ = ["Secured", "StreamEndpoint", "StreamLimits"]
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+CLOSED = "closed by the peer"
+TLS_RECORD = b"\x16\x03"
+"""How a TLS handshake begins (RFC 8446 §5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,21 @@ class StreamLimits:
     """For the acknowledgement of bytes sent, where the system can be told (``TCP_USER_TIMEOUT``)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """What makes a :class:`StreamEndpoint` one of TLS."""
+
+    client: Callable[[], ssl.SSLContext]
+    """For outgoing connections; asked for when the first is opened, since loading the system's CAs takes a moment."""
+    server: ssl.SSLContext | None
+    """For accepted connections."""
+    verify: bool
+    """Whether a server has to be the one that its URI names (RFC 5922 §7)."""
+    wildcards: bool
+
+
 class StreamEndpoint:
-    """All TCP connections of one user agent: accepts, connects, finds again, sweeps away."""
+    """All TCP, or all TLS connections of one user agent: accepts, connects, finds again, sweeps away."""
 
     def __init__(
         self,
@@ -63,6 +82,7 @@ class StreamEndpoint:
         on_message: Callable[[bytes, Flow], None],
         on_closed: Callable[[Flow, str], None],
         limits: StreamLimits,
+        secured: Secured | None = None,
     ) -> None:
         """
         Args:
@@ -71,7 +91,10 @@ class StreamEndpoint:
             on_closed: called once for each connection that was open, with a few words on why it is not any
                 more.
             limits: what a peer may cost.
+            secured: for TLS.
         """
+        self._secured = secured
+        self._name = "TCP" if secured is None else "TLS"
         self.make_flow = make_flow
         self.on_message = on_message
         self._on_closed = on_closed
@@ -87,7 +110,7 @@ class StreamEndpoint:
         self._behind: set[StreamConnection] = set()
         """Connections that had bytes to send left after they were written to."""
         self._numbers = count(1)
-        self._connecting: SharedTasks[Address, Flow] = SharedTasks()
+        self._connecting: SharedTasks[tuple[Address, str], Flow] = SharedTasks()
         self._all_closed = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._closing = False
@@ -99,41 +122,76 @@ class StreamEndpoint:
 
     async def listen(self, bound: socket.socket) -> None:
         """Accepts connections on a bound socket, which it takes over."""
+        context = self._secured.server if self._secured is not None else None
         self._servers.append(
-            await self._loop.create_server(lambda: StreamConnection(self, inbound=True), sock=bound, backlog=BACKLOG)
+            await self._loop.create_server(
+                lambda: StreamConnection(self, inbound=True),
+                sock=bound,
+                backlog=BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else HANDSHAKE_TIMEOUT,
+            )
         )
 
-    async def connect(self, remote: Address, source: str | None = None) -> Flow:
+    async def connect(self, remote: Address, source: str | None = None, *, host: str = "") -> Flow:
         """A flow to ``remote``: the open one, the one being opened, or a new connection from the local address
         ``source`` (None: as the system chooses).
 
+        Args:
+            host: whom the peer of a TLS connection has to prove to be (RFC 5922 §7); empty: its address.
+
         Raises:
-            ServerUnreachable: refused, no route, or no answer within the connect timeout.
+            ServerUnreachable: refused, no route, no answer within the connect timeout, or not the peer asked for.
         """
-        flow = self.find(remote)
+        host = host or remote[0]
+        flow = self.find(remote, host=host)
         if flow is not None:
             return flow
-        return await self._connecting.get(remote, lambda: self._connect(remote, source))
+        key = (remote, "" if self._secured is None else host.lower())
+        return await self._connecting.get(key, lambda: self._connect(remote, source, host))
 
-    async def _connect(self, remote: Address, source: str | None) -> Flow:
+    async def _connect(self, remote: Address, source: str | None, host: str) -> Flow:
+        connection = StreamConnection(self, inbound=False, host=host)
+        secured = self._secured
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
-                _, connection = await self._loop.create_connection(
-                    lambda: StreamConnection(self, inbound=False),
+                await self._loop.create_connection(
+                    lambda: connection,
                     *remote,
                     family=family_of(remote[0]),
                     local_addr=None if source is None else (source, 0),
+                    ssl=None if secured is None else secured.client(),
+                    # Server Name Indication is of names only (RFC 6066 §3); Python leaves it out for an address.
+                    server_hostname=None if secured is None else host.partition("%")[0],
+                    ssl_handshake_timeout=None if secured is None else HANDSHAKE_TIMEOUT,
                 )
         except OSError as error:
-            raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: {sentence(error)}") from error
+            raise self._unreachable(
+                remote, handshake_failure(error) if secured is not None else sentence(error)
+            ) from error
         if connection.flow is None:
-            raise ServerUnreachable(f"Connecting to {join(remote)} over TCP failed: closed at once")
+            raise self._unreachable(remote, connection.why or "closed at once")
         return connection.flow
 
-    def find(self, remote: Address) -> Flow | None:
-        """The newest open connection to a remote."""
+    def _unreachable(self, remote: Address, why: str) -> ServerUnreachable:
+        return ServerUnreachable(f"Connecting to {join(remote)} over {self._name} failed: {why}")
+
+    def find(self, remote: Address, *, host: str = "") -> Flow | None:
+        """The newest open connection to a remote. One of TLS only where its peer has proved to be ``host`` too: the
+        server of one domain shall not get the requests for another (RFC 5923 §8.2)."""
         connection = self._by_remote.get(remote)
-        return connection.flow if connection is not None else None
+        if connection is None or self.doubt(connection, host or remote[0]) is not None:
+            return None
+        return connection.flow
+
+    def doubt(self, connection: StreamConnection, host: str) -> str | None:
+        """Why the peer of a connection is not ``host``; None where it is, or where that does not matter."""
+        secured = self._secured
+        if secured is None or not secured.verify:
+            return None
+        if connection.inbound:
+            return "the peer has not proved who it is"
+        return mismatch(connection.certificate, host, wildcards=secured.wildcards)
 
     def is_open(self, flow: Flow) -> bool:
         """Whether the flow's connection can be sent on."""
@@ -175,7 +233,12 @@ class StreamEndpoint:
     # -- told by connections ---------------------------------------------------------------------------------
 
     def admit(self, connection: StreamConnection, local: Address, remote: Address) -> Flow | None:
-        """A connection is up: its flow, or None where there are too many."""
+        """A connection is up: its flow, or None where it is to be closed again: too many, or the wrong peer."""
+        if not connection.inbound:
+            doubt = self.doubt(connection, connection.host)
+            if doubt is not None:
+                connection.why = doubt
+                return None
         if self._closing or (connection.inbound and not self._takes(remote)):
             return None
         flow = self.make_flow(local, remote, next(self._numbers))
@@ -240,9 +303,17 @@ class StreamEndpoint:
 class StreamConnection(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, endpoint: StreamEndpoint, *, inbound: bool) -> None:
+    def __init__(self, endpoint: StreamEndpoint, *, inbound: bool, host: str = "") -> None:
         self._endpoint = endpoint
         self.inbound = inbound
+        self.host = host
+        """Whom an outgoing connection was opened for."""
+        self.certificate: Certificate = {}
+        """Of the peer; verified."""
+        self.why = ""
+        """Why it is closed."""
+        self._heard = False
+        """Whether anything came."""
         self.flow: Flow | None = None
         """While it is open."""
         self._transport: asyncio.Transport | None = None
@@ -254,7 +325,6 @@ class StreamConnection(asyncio.Protocol):
         """A message is owed: the first of an accepted connection, or the rest of one that has begun."""
         self._owed = 0.0
         """Seconds since then."""
-        self._why = ""
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------
 
@@ -264,9 +334,13 @@ class StreamConnection(asyncio.Protocol):
         if not local or not remote:  # the peer is gone already
             transport.abort()
             return
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            self.certificate = secured.getpeercert() or {}
         flow = self._endpoint.admit(self, socket_address(local), socket_address(remote))
         if flow is None:
-            log.warning("refused a connection from %s: too many are open", join(socket_address(remote)))
+            if self.inbound:
+                log.warning("refused a connection from %s: too many are open", join(socket_address(remote)))
             transport.abort()
             return
         self._transport = transport
@@ -274,8 +348,12 @@ class StreamConnection(asyncio.Protocol):
         _keep_alive(transport.get_extra_info("socket"), self._endpoint.limits)
 
     def data_received(self, data: bytes) -> None:
-        if self._why:  # about to be closed
+        if self.why:  # about to be closed
             return
+        if not self._heard and data.startswith(TLS_RECORD):
+            self.abort("TLS on a port for plain TCP")
+            return
+        self._heard = True
         try:
             items = self._framer.feed(data)
         except FramingError as error:
@@ -295,12 +373,12 @@ class StreamConnection(asyncio.Protocol):
         it can be (RFC 4475 §3.1.2.3, §3.3.9). What that leads to is sent in the loop's next round, before the end."""
         last = [*error.complete, error.head] if error.head else error.complete
         self._deliver(last)
-        self._why = self._why or f"not SIP: {error}"
+        self.why = self.why or f"not SIP: {error}"
         if last:
             self._unfinished = True  # so that it ends by force where the peer does not read
-            asyncio.get_running_loop().call_soon(self.finish, self._why)
+            asyncio.get_running_loop().call_soon(self.finish, self.why)
         else:
-            self.abort(self._why)
+            self.abort(self.why)
 
     def _deliver(self, items: list[bytes | KeepAlive]) -> None:
         for item in items:
@@ -316,13 +394,16 @@ class StreamConnection(asyncio.Protocol):
                     self._endpoint.on_message(item, flow)
 
     def eof_received(self) -> bool:
-        self._why = self._why or "closed by the peer"
+        self.why = self.why or CLOSED
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, OSError):
-            self._why = self._why or sentence(error)
-        self._discard(self._why or "closed by the peer")
+            self.why = self.why or (handshake_failure(error) if isinstance(error, ssl.SSLError) else sentence(error))
+        elif self.why in ("", CLOSED) and not self._heard and self.certificate:
+            # TLS 1.3: the server judges our certificate after we think the handshake done, and may say nothing.
+            self.why = f"{CLOSED} right after the TLS handshake; it may want another client certificate"
+        self._discard(self.why or CLOSED)
         self._transport = None
 
     # -- told by the endpoint --------------------------------------------------------------------------------
@@ -359,13 +440,13 @@ class StreamConnection(asyncio.Protocol):
 
     def finish(self, why: str) -> None:
         """Closes it once everything buffered is sent."""
-        self._why = self._why or why
+        self.why = self.why or why
         if self._transport is not None:
             self._transport.close()
 
     def abort(self, why: str) -> None:
         """Closes it at once; the loss is reported in the loop's next round, not from inside this call."""
-        self._why = self._why or why
+        self.why = self.why or why
         if self._transport is not None:
             self._transport.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
@@ -79,10 +80,23 @@ class Line:
 
     def contact(self, flow: Flow) -> str:
         """Contact value for requests and responses on ``flow`` (RFC 3261 §8.1.1.8)."""
+        if self.address.secure:
+            return self.secure_contact(flow)
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<sip:{self._user_at(flow)}{transport};line={self.token}>"
+
+    def secure_contact(self, flow: Flow) -> str:
+        """The same as a ``sips:`` URI, which says of itself that it is reached over TLS (§26.2.2)."""
+        return f"<sips:{self._user_at(flow)};line={self.token}>"
+
+    def _user_at(self, flow: Flow) -> str:
         host, port = flow.advertised
         where = f"[{host}]" if ":" in host else host
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<sip:{self.address.aor.user}@{where}:{port}{transport};line={self.token}>"
+        return f"{self.address.aor.user}@{where}:{port}"
+
+    def identity_in(self, *, secure: bool) -> LocalIdentity:
+        """How the account presents itself in a session; with a ``sips:`` Contact where the session is secure."""
+        return replace(self.identity, contact=self.secure_contact) if secure else self.identity
 
     def target(self, uri: Uri) -> Target:
         """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from sipcore.protocol.flows import Flow, Transport
     from sipcore.protocol.values import NameAddr, Uri
+    from sipcore.protocol.wire import Request
 
-__all__ = ["leads_to", "request_line_and_routes", "target_of"]
+__all__ = ["asks_for_secure_contact", "leads_to", "request_line_and_routes", "target_of"]
 
 
 def target_of(uri: Uri, *, transport: Transport | None = None) -> Target:
@@ -51,6 +52,17 @@ def request_line_and_routes(remote_target: Uri, route_set: Sequence[NameAddr]) -
     return first.uri.without_headers(), (*rest, f"<{remote_target}>")
 
 
+def asks_for_secure_contact(request: Request) -> bool:
+    """Whether the Contact of a dialog that ``request`` opens here has to be a ``sips:`` URI (RFC 3261 §12.1.1)."""
+    if request.uri.scheme == "sips":
+        return True
+    routes = request.record_routes
+    if routes:
+        return routes[0].uri.scheme == "sips"
+    contact = request.contact
+    return contact is not None and contact.uri.scheme == "sips"
+
+
 def leads_to(flow: Flow, target: Target, made_for: Target | None) -> bool:
     """Whether a flow may carry a request for ``target`` instead of one found for it.
 
@@ -63,7 +75,7 @@ def leads_to(flow: Flow, target: Target, made_for: Target | None) -> bool:
     """
     if target == made_for:
         return True
-    if target.secure or target.transport not in (None, flow.transport):
+    if (target.secure and flow.transport != "tls") or target.transport not in (None, flow.transport):
         return False
     host, port = flow.remote
     return target.host == host and (flow.reliable or port == (target.port or 5060))

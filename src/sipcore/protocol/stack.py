@@ -23,6 +23,7 @@ from sipcore.protocol.line import Line
 from sipcore.protocol.messages import message_of, refusal_of_body
 from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.replaces import find_replaced
+from sipcore.protocol.routing import asks_for_secure_contact
 from sipcore.protocol.session_context import (
     ALLOW,
     SDP,
@@ -164,6 +165,7 @@ class Stack:
     def flow_closed(self, flow: Flow, detail: str, now: float) -> None:
         """A connection died, or ICMP says that nobody listens: what waits on it fails now (RFC 3261 §18.4)."""
         log.debug("flow to %s:%s closed: %s", *flow.remote, detail)
+        self.uac.lost(flow, detail)
         self.layer.transport_failed(flow, now)
 
     # -- out -------------------------------------------------------------------------------------------------------
@@ -244,10 +246,13 @@ class Stack:
         now: float,
     ) -> InviteSession:
         """Places a call (RFC 3261 §13.2.1)."""
-        session = InviteSession(self, line.identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
+        target = line.target(uri)
+        # §8.1.1.8: a sips: URI in the request line, or in the top Route, asks for one in Contact.
+        identity = line.identity_in(secure=target.secure or uri.scheme == "sips")
+        session = InviteSession(self, identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
         session.as_caller().start(
             uri=uri,
-            target=line.target(uri),
+            target=target,
             routes=line.routes,
             headers=headers,
             media_port=media_port,
@@ -431,9 +436,8 @@ class Stack:
         if isinstance(replaced, int):
             self._respond(transaction, replaced, now)
             return
-        session = InviteSession(
-            self, line.identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri)
-        )
+        identity = line.identity_in(secure=asks_for_secure_contact(request))
+        session = InviteSession(self, identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri))
         session.replaces = replaced
         try:
             session.as_callee(transaction)

@@ -78,6 +78,9 @@ class UacCore(Protocol):
     def send(self, plan: RequestPlan, handler: UacHandler, now: float) -> UacRequest:
         """Sends now or as soon as a flow is found; the handler is never called before this returns."""
 
+    def lost(self, flow: Flow, why: str) -> None:
+        """A flow is about to fail its transactions: what to tell of it."""
+
 
 class FlowWaiter(Protocol):
     """Gives flows: :class:`~sipcore.protocol.stack.Stack` turns a wish into an event for the shell."""
@@ -121,6 +124,12 @@ class Uac:
         self._layer = layer
         self._flows = flows
         self._user_agent = user_agent
+        self._lost: tuple[Flow, str] | None = None
+        """The flow that died last, and why."""
+
+    def lost(self, flow: Flow, why: str) -> None:
+        """See :meth:`UacCore.lost`."""
+        self._lost = (flow, why)
 
     def send(self, plan: RequestPlan, handler: UacHandler, now: float) -> UacRequest:
         """See :meth:`UacCore.send`."""
@@ -221,8 +230,13 @@ class Uac:
             case TransactionFailure.TRANSPORT if self._tries_again(pending):
                 pass
             case TransactionFailure.TRANSPORT:
-                where = f"{pending.flow.remote[0]}:{pending.flow.remote[1]}" if pending.flow else "the server"
-                self._fail(pending, UacFailure("transport", f"Sending {pending.plan.method} to {where} failed"), now)
+                self._fail(pending, UacFailure("transport", self._not_sent(pending)), now)
+
+    def _not_sent(self, pending: UacRequest) -> str:
+        flow = pending.flow
+        where = f"{flow.remote[0]}:{flow.remote[1]}" if flow is not None else "the server"
+        why = f": {self._lost[1]}" if self._lost is not None and self._lost[0] == flow and self._lost[1] else ""
+        return f"Sending {pending.plan.method} to {where} failed{why}"
 
     def _tries_again(self, pending: UacRequest) -> bool:
         """A connection kept from before may have died unseen (a restarted proxy, a NAT that forgot it): found out by

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tests.interop.kit.ports import HOST, free_ports, is_bound
 from tests.interop.kit.process import Program, ProgramError, eventually
 from tests.interop.kit.programs import require
+from tests.kit.certificates import Credentials
 
 __all__ = ["DOMAIN", "SUBSCRIBERS", "Kamailio", "KamailioOptions"]
 
@@ -42,6 +43,10 @@ class KamailioOptions:
     algorithm: Literal["", "MD5", "SHA-256"] = "MD5"
     nonce_seconds: int = 300
     max_expires: int = 3600
+    tls: Credentials | None = None
+    """Speak TLS on the port after the others, with this certificate."""
+    tls_ca: str = ""
+    """PEM file with the CA of the clients; with one, their certificates are asked for."""
 
     def defines(self) -> list[str]:
         """The ``-A`` arguments for the command line."""
@@ -56,11 +61,16 @@ class KamailioOptions:
             names.append("CHALLENGE_REQUESTS")
         if self.challenge_in_dialog:
             names.append("CHALLENGE_IN_DIALOG")
+        if self.tls is not None:
+            names += [f'TLS_CERTIFICATE="{self.tls.certificate}"', f'TLS_KEY="{self.tls.key}"']
+            names.append(f'TLS_CA="{self.tls_ca or self.tls.certificate}"')
+            if self.tls_ca:
+                names.append("TLS_REQUIRE")
         return [argument for name in names for argument in ("-A", name)]
 
 
 class Kamailio:
-    """A running server, on one port for UDP and TCP."""
+    """A running server, on one port for UDP and TCP, and the next one for TLS."""
 
     def __init__(self, program: Program, port: int) -> None:
         self.program = program
@@ -70,13 +80,18 @@ class Kamailio:
     async def start(cls, folder: Path, options: KamailioOptions | None = None) -> Kamailio:
         """Start one in ``folder`` and wait until both transports listen."""
         executable = require("kamailio")
-        port = free_ports()
+        options = options or KamailioOptions()
+        port = free_ports(2)
         folder.mkdir(parents=True)
         argv = [executable, "-f", str(_CONFIG), "-DD", "-E", "-w", str(folder), "-Y", str(folder)]
         argv += ["-m", "32", "-M", "4", "-l", f"udp:{HOST}:{port}", "-l", f"tcp:{HOST}:{port}"]
-        argv += (options or KamailioOptions()).defines()
+        if options.tls is not None:
+            argv += ["-l", f"tls:{HOST}:{port + 1}"]
+        argv += options.defines()
         kamailio = cls(Program("kamailio", argv, folder), port)
         await kamailio.program.ready(lambda: is_bound(port, "udp") and is_bound(port, "tcp"))
+        if options.tls is not None:
+            await kamailio.program.ready(lambda: is_bound(port + 1, "tcp"))
         # The sockets are bound before the workers read them: an answer is the proof.
         await kamailio.rpc("core.version")
         return kamailio
@@ -85,6 +100,11 @@ class Kamailio:
     def address(self) -> str:
         """``host:port``, also the domain of its subscribers."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def tls_address(self) -> str:
+        """``host:port`` of TLS."""
+        return f"{HOST}:{self.port + 1}"
 
     def aor(self, user: str, *, transport: str = "") -> str:
         """``user@host:port``, with ``;transport=`` where one is asked for."""
