@@ -66,6 +66,11 @@ class Account:
     password: str = field(default="", repr=False)
     auth_username: str = ""
     """Digest user name; empty: the user part of ``address``."""
+    realm: str = ""
+    """The only realm whose challenges are answered; empty: any."""
+    allow_weaker_digest: bool = False
+    """Answer a challenge weaker than what the same server once offered for its realm, such as MD5 after SHA-256.
+    Somebody on the way may have taken the stronger one out."""
     outbound_proxy: str = ""
     """``host``, ``host:port``, or a ``sip:``/``sips:`` URI; every request of the account goes there first."""
     display_name: str = ""

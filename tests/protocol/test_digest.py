@@ -427,6 +427,92 @@ def test_requests_under_way_at_once_do_not_blame_the_password() -> None:
 # -- secrets, garbage ----------------------------------------------------------------------------------------------
 
 
+def test_a_downgrade_is_refused() -> None:
+    """RFC 7616 §5.10, RFC 8760 §4: once a server has offered SHA-256, a challenge with MD5 alone is somebody else's."""
+    answering = client()
+    both = refusal('Digest realm="r", nonce="n1", algorithm=MD5', 'Digest realm="r", nonce="n1", algorithm=SHA-256')
+    assert answering.answer(request(), both)
+    weak = refusal('Digest realm="r", nonce="n2", algorithm=MD5')
+    asked = request()
+    assert not answering.answer(asked, weak)
+    assert answering.refusal == "it offers MD5, where SHA-256 was offered before: a downgrade"
+    assert "Authorization" not in asked.headers
+    assert not answering.answer(request(), refusal('Digest realm="r", nonce="n3"'))
+    assert answering.answer(request(), refusal('Digest realm="r", nonce="n4", algorithm=SHA-256-sess, qop="auth"'))
+    assert answering.refusal == ""
+    assert answering.answer(request(), refusal('Digest realm="other", nonce="n5"'))
+    assert answering.answer(request(uri="sip:another.example"), refusal('Digest realm="r", nonce="n6"'))
+
+
+def test_a_downgrade_may_be_allowed() -> None:
+    answering = DigestClient(ALICE, Ids(random.Random(1)), allow_weaker=True)
+    assert answering.answer(request(), refusal('Digest realm="r", nonce="n1", algorithm=SHA-256'))
+    assert answering.answer(request(), refusal('Digest realm="r", nonce="n2", algorithm=MD5'))
+
+
+def test_only_the_realm_of_the_account_is_answered() -> None:
+    """No hash of the password for whoever asks."""
+    answering = DigestClient(ALICE, Ids(random.Random(1)), realm="example.com")
+    assert answering.answer(request(), refusal('Digest realm="example.com", nonce="n1"'))
+    for proxy in (False, True):
+        asked = request()
+        assert not answering.answer(asked, refusal('Digest realm="evil.example", nonce="n2"', proxy=proxy))
+        assert answering.refusal == "it is of realm 'evil.example', not 'example.com'"
+        assert not asked.headers.get_all("Authorization") + asked.headers.get_all("Proxy-Authorization")
+
+
+def test_userhash_vector() -> None:
+    """RFC 7616 §3.9.2 (erratum 4897): the name goes as a hash, the key is made from the name."""
+    user = Credentials("J\u00e4s\u00f8n Doe", "Secret, or not?")
+    answering = DigestClient(user, Ids(random.Random(1)))
+    challenge = 'Digest realm="api@example.org", nonce="n", algorithm=SHA-512-256, qop="auth", userhash=true'
+    asked = request()
+    assert answering.answer(asked, refusal(challenge))
+    given_parameters = credentials_of(asked)
+    assert given_parameters["username"] == "793263caabb707a56211940d90411ea4a575adeccb7e360aeb624ed06ece9b0b"
+    assert given_parameters["userhash"] == "true"
+    assert given_parameters["response"] == digest_response(
+        user,
+        algorithm="SHA-512-256",
+        realm="api@example.org",
+        nonce="n",
+        method="REGISTER",
+        uri="sip:example.com",
+        qop="auth",
+        nonce_count=1,
+        cnonce=given_parameters["cnonce"],
+    )
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_the_next_nonce_is_used_next(proxy: bool) -> None:
+    """RFC 7616 §3.5: Authentication-Info saves the round trip of a stale nonce."""
+    answering = client()
+    asked = request(routes=("<sip:proxy.example;lr>",))
+    assert answering.answer(asked, refusal('Digest realm="r", nonce="n1", qop="auth"', proxy=proxy))
+    response = Response(200, "OK")
+    response.headers.add("Proxy-Authentication-Info" if proxy else "Authentication-Info", 'nextnonce="n2", qop=auth')
+    answering.accepted(asked, response)
+    later = [request(routes=("<sip:proxy.example;lr>",)) for _ in range(2)]
+    for one in later:
+        answering.apply(one)
+    used = [credentials_of(one, proxy=proxy) for one in later]
+    assert [(each["nonce"], each["nc"]) for each in used] == [("n2", "00000001"), ("n2", "00000002")]
+
+
+@pytest.mark.parametrize("value", ['nextnonce=""', "nonsense", 'nextnonce="n1"', ""])
+def test_no_next_nonce(value: str) -> None:
+    answering = client()
+    asked = request()
+    assert answering.answer(asked, refusal('Digest realm="r", nonce="n1", qop="auth"'))
+    response = Response(200, "OK")
+    response.headers.add("Authentication-Info", value)
+    answering.accepted(asked, response)
+    later = request()
+    answering.apply(later)
+    assert (credentials_of(later)["nonce"], credentials_of(later)["nc"]) == ("n1", "00000002")
+
+
 def test_no_secret_shows() -> None:
     """CONTRACT §5: neither password nor digest in a repr."""
     digest = client()

@@ -667,3 +667,31 @@ def test_no_password_in_what_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert "registration of alice@192.0.2.53: registering -> registered" in caplog.text
     assert PASSWORD not in caplog.text
     assert PASSWORD not in repr(desk.line) + repr(desk.line.account) + repr(desk.events)
+
+
+def test_a_downgraded_challenge_is_not_answered_and_says_why() -> None:
+    """RFC 8760 §4: the registrar has offered SHA-256 before."""
+    strong, weak = (
+        DigestVerifier("r", {"alice": PASSWORD}.get, random.Random(5), [name]) for name in ("SHA-256", "MD5")
+    )
+    verifiers = [strong]
+
+    def answer(request: Request, now: float) -> Response:
+        if verifiers[-1].verify(request, now=now).outcome is Verdict.OK:
+            return bound(request, 60)
+        return reply(request, 401, *(("WWW-Authenticate", value) for value in verifiers[-1].challenge(now)))
+
+    desk = Desk(answer).register()
+    assert isinstance(desk.events[0], Registered)
+    verifiers.append(weak)
+    desk.run(60)
+    failed = desk.events[-1]
+    assert isinstance(failed, RegistrationFailed)
+    assert isinstance(failed.error, AuthenticationFailed)
+    assert str(failed.error) == (
+        "401 Unauthorized from the registrar 192.0.2.53; the challenge was not answered: "
+        "it offers MD5, where SHA-256 was offered before: a downgrade"
+    )
+    assert "algorithm=MD5" not in "".join(
+        value for _, request in desk.registrar.registers for value in request.headers.get_all("Authorization")
+    )

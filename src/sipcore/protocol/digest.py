@@ -1,13 +1,13 @@
 """Digest authentication, the client's half (RFC 7616, RFC 8760, RFC 3261 §22), and what it shares with the server's.
 
-Left out: userhash and ``username*`` (RFC 7616 §3.4.4), Authentication-Info with its ``nextnonce`` (§3.5).
+Left out: ``username*`` (RFC 7616 §3.4), the check of ``rspauth`` (§3.5), ``domain`` (§3.3: SIP has no use for it).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sipcore.protocol.values import split_list
@@ -62,6 +62,8 @@ class Challenge:
     """Offered qualities of protection in lower case; empty where the server knows none (RFC 2069)."""
     opaque: str | None = field(default=None, repr=False)
     stale: bool = False
+    userhash: bool = False
+    """The user name shall come as a hash (RFC 7616 §3.4.4)."""
     proxy: bool = False
     """From Proxy-Authenticate; answered in Proxy-Authorization."""
 
@@ -129,6 +131,7 @@ def parse_challenges(response: Response) -> list[Challenge]:
                     qop=tuple(token.strip().lower() for token in parameters.get("qop", "").split(",") if token.strip()),
                     opaque=parameters.get("opaque"),
                     stale=parameters.get("stale", "").lower() == "true",
+                    userhash=parameters.get("userhash", "").lower() == "true",
                     proxy=proxy,
                 )
             )
@@ -206,14 +209,27 @@ class _Session:
 
 
 class DigestClient:
-    """Answers challenges for one account and remembers them per realm, so that later requests need no round trip."""
+    """Answers challenges for one account and remembers them per realm, so that later requests need no round trip.
+
+    Args:
+        credentials: of the account.
+        ids: where client nonces come from.
+        realm: the only realm that is answered; empty: any.
+        allow_weaker: also answers a challenge weaker than what the same server once offered for the realm.
+    """
 
     MAX_SESSIONS = 16
     """Protection spaces remembered; beyond, the one challenged longest ago is forgotten."""
 
-    def __init__(self, credentials: Credentials, ids: Ids) -> None:
+    def __init__(self, credentials: Credentials, ids: Ids, *, realm: str = "", allow_weaker: bool = False) -> None:
         self._credentials = credentials
         self._ids = ids
+        self._realm = realm
+        self._allow_weaker = allow_weaker
+        self.refusal = ""
+        """Why :meth:`answer` would not answer last time, where that was this side's own decision."""
+        self._offered: dict[tuple[str, bool, str], str] = {}
+        """The strongest algorithm ever offered, by what :attr:`_sessions` goes by."""
         self._sessions: dict[tuple[str, bool, str], _Session] = {}
         """By realm, proxy or not, and the host of a server's realm; the newest challenge last."""
 
@@ -225,10 +241,12 @@ class DigestClient:
             computed for just this challenge were refused. Those that :meth:`apply` had put on unasked may have aged:
             a fresh nonce is answered then, stale or not.
         """
+        self.refusal = ""
         if not self._credentials.password:
             return False
         challenges = _strongest(parse_challenges(response))
-        if not challenges or any(_refuses(challenge, request) for challenge in challenges):
+        self.refusal = self._foreign(challenges) or self._downgraded(challenges, request.uri.host)
+        if self.refusal or not challenges or any(_refuses(challenge, request) for challenge in challenges):
             return False
         for session in self._sessions.values():
             # What other realms were sent already needs a count of its own in each request (RFC 7616 §3.4, nc).
@@ -237,6 +255,37 @@ class DigestClient:
         for challenge in challenges:
             self._put(request, self._session(challenge, request))
         return True
+
+    def _foreign(self, challenges: Iterable[Challenge]) -> str:
+        """Why a hash of the password may not go to whoever asks: it is not the realm that the account names."""
+        strangers = [challenge.realm for challenge in challenges if self._realm and challenge.realm != self._realm]
+        return f"it is of realm {strangers[0][:80]!a}, not {self._realm!a}" if strangers else ""
+
+    def _downgraded(self, challenges: Iterable[Challenge], host: str) -> str:
+        """Why not: somebody on the way may have taken the stronger challenge out (RFC 7616 §5.10, RFC 8760 §4)."""
+        for challenge in challenges:
+            key = _space(challenge, host)
+            best = self._offered.pop(key, challenge.algorithm)
+            weaker = _strength(challenge.algorithm) > _strength(best)
+            self._offered[key] = best if weaker else challenge.algorithm
+            if len(self._offered) > self.MAX_SESSIONS:
+                del self._offered[next(iter(self._offered))]
+            if weaker and not self._allow_weaker:
+                offer = spelled_algorithm(challenge.algorithm)
+                return f"it offers {offer}, where {spelled_algorithm(best)} was offered before: a downgrade"
+        return ""
+
+    def accepted(self, request: Request, response: Response) -> None:
+        """A request was answered 2xx: the nonces to use from now on (RFC 7616 §3.5, ``nextnonce``)."""
+        for proxy, name in ((False, "Authentication-Info"), (True, "Proxy-Authentication-Info")):
+            for value in response.headers.get_all(name):
+                nonce = _parameters(value).get("nextnonce")
+                used = _nonces(request, proxy)
+                for session in self._sessions.values():
+                    challenge = session.challenge
+                    if nonce and challenge.proxy is proxy and challenge.nonce in used and nonce != challenge.nonce:
+                        session.challenge = replace(challenge, nonce=nonce)
+                        session.cnonce, session.uses = self._ids.cnonce(), 0
 
     def apply(self, request: Request) -> None:
         """Puts credentials for each remembered realm that covers a new request, with its nonce count one higher."""
@@ -248,7 +297,7 @@ class DigestClient:
     def _session(self, challenge: Challenge, request: Request) -> _Session:
         """The session of a challenge: the one there is where the nonce is still the same, else a new one."""
         host = request.uri.host
-        key = (challenge.realm, challenge.proxy, "" if challenge.proxy else host)
+        key = _space(challenge, host)
         known = self._sessions.pop(key, None)
         if known is None or known.challenge.nonce != challenge.nonce:
             known = _Session(challenge, host, self._ids.cnonce())
@@ -283,8 +332,12 @@ class DigestClient:
             cnonce=cnonce,
             body=request.body,
         )
+        username = self._credentials.username
+        if challenge.userhash:
+            # The key is made from the plain name all the same (RFC 7616 §3.4.2).
+            username = _hash(challenge.algorithm, f"{username}:{challenge.realm}")
         parts = [
-            f"username={quoted(self._credentials.username)}",
+            f"username={quoted(username)}",
             f"realm={quoted(challenge.realm)}",
             f"nonce={quoted(challenge.nonce)}",
             f"uri={quoted(uri)}",
@@ -293,12 +346,24 @@ class DigestClient:
         ]
         if qop or keyed:
             parts.append(f'cnonce="{cnonce}"')
+        if challenge.userhash:
+            parts.append("userhash=true")
         if challenge.opaque is not None:
             parts.append(f"opaque={quoted(challenge.opaque)}")
         if qop:
             # Not quoted, unlike in the challenge (RFC 7616 §3.4).
             parts += [f"qop={qop}", f"nc={session.uses:08x}"]
         return "Digest " + ", ".join(parts)
+
+
+def _space(challenge: Challenge, host: str) -> tuple[str, bool, str]:
+    """The protection space of a challenge: a server's realm is its host's own, a proxy's lies on the way."""
+    return challenge.realm, challenge.proxy, "" if challenge.proxy else host
+
+
+def _strength(algorithm: str) -> int:
+    """0 is best; a ``-sess`` variant is as strong as its base."""
+    return ALGORITHMS.index(algorithm.removesuffix("-SESS"))
 
 
 def _strongest(challenges: Iterable[Challenge]) -> list[Challenge]:

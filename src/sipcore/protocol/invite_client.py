@@ -214,7 +214,7 @@ class CallerSetup:
             # 487 is what a CANCEL asks for; the others only say that the INVITE got no further before it.
             session.end(self._given_up(), now)
         else:
-            session.end(ended_by_response(response, session.peer), now)
+            session.end(ended_by_response(response, session.peer, request.unanswered), now)
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """Timer B, a transport error, or no flow."""

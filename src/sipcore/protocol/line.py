@@ -33,7 +33,10 @@ class Line:
         self.address = parse_account(account.address)
         self.token = ids.tag()
         self.digest = DigestClient(
-            Credentials(account.auth_username or self.address.aor.user_unescaped, account.password), ids
+            Credentials(account.auth_username or self.address.aor.user_unescaped, account.password),
+            ids,
+            realm=account.realm,
+            allow_weaker=account.allow_weaker_digest,
         )
         self.identity = LocalIdentity(
             address=str(NameAddr(self.address.aor, account.display_name)),

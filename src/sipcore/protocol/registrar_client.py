@@ -303,6 +303,8 @@ class RegistrarClient:
         sentence = f"{code} {response.reason or reason_phrase(code)} from the registrar {where}"
         match code:
             case 401 | 407:
+                if request.unanswered:
+                    sentence += f"; the challenge was not answered: {request.unanswered}"
                 return AuthenticationFailed(sentence, code=code)
             case 403 if request.challenges:
                 return AuthenticationFailed(sentence, code=code)

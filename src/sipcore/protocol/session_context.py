@@ -126,14 +126,18 @@ def unreadable_body(request: Request) -> tuple[tuple[str, str], ...]:
     return () if request.content_type == SDP else (("Accept", SDP),)
 
 
-def ended_by_response(response: Response, peer: str) -> SessionEnded:
-    """The end of an outgoing call whose INVITE was answered with 300-699 (RFC 3261 §13.2.2.2-3)."""
+def ended_by_response(response: Response, peer: str, unanswered: str = "") -> SessionEnded:
+    """The end of an outgoing call whose INVITE was answered with 300-699 (RFC 3261 §13.2.2.2-3).
+
+    ``unanswered`` is why a challenge was not answered, where this side decided so.
+    """
     code, reasons = response.status, parse_reasons(response)
     sentence = with_reasons(f"{code} {response.reason or reason_phrase(code)} from {peer}", reasons)
     cause: EndCause
     error: SipError
     match code:
         case 401 | 407:
+            sentence += f"; the challenge was not answered: {unanswered}" if unanswered else ""
             cause, error = EndCause.AUTHENTICATION, AuthenticationFailed(sentence, code=code)
         case 408:
             cause, error = EndCause.TIMEOUT, CallTimeout(sentence, code=code)

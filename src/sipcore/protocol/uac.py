@@ -107,6 +107,8 @@ class UacRequest:
     flow: Flow | None = None
     transaction: ClientTransaction | None = field(default=None, repr=False)
     challenges: int = 0
+    unanswered: str = ""
+    """Why the challenge that it ended with was not answered, where that was this side's own decision."""
     tried_again: bool = False
     """Sent a second time because the connection it first went out on was dead."""
     cancelled: bool = False
@@ -191,6 +193,8 @@ class Uac:
             return
         if self._answers_challenge(pending, response, now):
             return
+        if response.status < 300 and pending.plan.digest is not None and pending.request is not None:
+            pending.plan.digest.accepted(pending.request, response)
         pending.done = True
         pending.handler.on_final(pending, response, now)
 
@@ -203,6 +207,7 @@ class Uac:
         again = sent.copy()
         again.headers.remove("Via")
         if not digest.answer(again, response):
+            pending.unanswered = digest.refusal
             return False
         pending.challenges += 1
         pending.transaction = None
