@@ -292,3 +292,12 @@ async def test_a_call_that_another_telephone_took_is_not_a_missed_one() -> None:
         assert (await ringing.wait_ended()).answered_elsewhere
         assert call.ended is not None
         assert not call.ended.answered_elsewhere
+
+
+@virtual_time
+async def test_a_call_ended_for_silence_tells_the_far_end() -> None:
+    """RFC 3326: what the cause says, unless the caller says better."""
+    async with pair() as scene:
+        here, there = await scene.connect()
+        await here.hangup(cause=EndCause.SILENCE)
+        assert (await there.wait_ended()).reason == (Reason("SIP", 408, "Media timeout"),)

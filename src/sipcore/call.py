@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from sipcore.broadcast import Broadcast
+from sipcore.call_life import CallLife
 from sipcore.call_transfers import CallTransfers
 from sipcore.errors import InvalidRequest, NoOngoingCall
 from sipcore.events import (
@@ -26,7 +24,7 @@ from sipcore.events import (
 )
 from sipcore.media import checked_digits
 from sipcore.protocol.builder import extension_headers
-from sipcore.protocol.reasons import NORMAL_CLEARING
+from sipcore.protocol.reasons import MEDIA_TIMEOUT, NORMAL_CLEARING
 from sipcore.protocol.session_events import (
     SessionEnded,
     SessionEstablished,
@@ -59,7 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "CallState"]
 
-log = logging.getLogger(__name__)
+_REASONS: dict[EndCause | None, Reason] = {EndCause.SILENCE: MEDIA_TIMEOUT}
+"""What the far end is told where this side hangs up for a reason of its own."""
 
 
 class CallState(Enum):
@@ -96,17 +95,12 @@ class Call:
         answered, unless the screen refuses."""
         self.replaced_by: Call | None = None
         """The call that has come in this one's place."""
-        self._events: Broadcast[CallEvent] = Broadcast()
+        self._life = CallLife()
         self._requests = CallRequests(runtime, session)
-        self._transfers = CallTransfers(self, runtime, self._publish)
-        self._watchers: list[Callable[[CallEvent], None]] = []
+        self._transfers = CallTransfers(self, runtime, self._life.publish)
         self._held = False
         self._early_media = False
         self._end_cause: EndCause | None = None
-        loop = asyncio.get_running_loop()
-        self._settled: asyncio.Future[None] = loop.create_future()
-        """Done when the call is connected or over."""
-        self._over: asyncio.Future[CallEnded] = loop.create_future()
         if not session.outgoing and session.callee is not None:
             self.headers = MappingProxyType(extension_headers(session.callee.request))
 
@@ -159,7 +153,7 @@ class Call:
 
         A reader that falls a thousand events behind gets :class:`~sipcore.broadcast.Lost` for those it missed.
         """
-        return self._events.subscribe(replay=True)
+        return self._life.events()
 
     # -- setting up ------------------------------------------------------------------------------------------------
 
@@ -170,7 +164,7 @@ class Call:
             CallRejected, CallTimeout, CallCancelled, MediaNotAcceptable, AuthenticationFailed, ServerUnreachable:
                 it never will be; ``code`` is the SIP status code.
         """
-        await asyncio.shield(self._settled)
+        await self._life.wait_settled()
         if self.ended is not None and self.ended.error is not None:
             raise self.ended.error
 
@@ -196,26 +190,26 @@ class Call:
     # -- ending ----------------------------------------------------------------------------------------------------
 
     async def hangup(
-        self, *, code: int = 603, cause: EndCause | None = None, reason: Reason = NORMAL_CLEARING
+        self, *, code: int = 603, cause: EndCause | None = None, reason: Reason | None = None
     ) -> CallEnded:
         """Ends the call: BYE, CANCEL before the answer, or ``code`` to a ringing incoming call. Waits until it is over.
 
         Args:
             code: final response for an incoming call that was not answered yet.
             cause: why, for :class:`~sipcore.events.CallEnded`; default: as the protocol sees it.
-            reason: why, for the far end: the Reason header field of BYE or CANCEL (RFC 3326).
+            reason: why, for the far end: the Reason header field of BYE or CANCEL (RFC 3326); default: normal
+                clearing, or what ``cause`` says.
         """
         if self.ended is None:
-            self._begin_end(code, cause, reason)
-        return await asyncio.shield(self._over)
+            self._begin_end(code, cause, reason or _REASONS.get(cause, NORMAL_CLEARING))
+        return await self._life.wait_over()
 
-    def hangup_now(
-        self, *, code: int = 603, cause: EndCause = EndCause.HANGUP, reason: Reason = NORMAL_CLEARING
-    ) -> None:
+    def hangup_now(self, *, code: int = 603, cause: EndCause = EndCause.HANGUP, reason: Reason | None = None) -> None:
         """Media stops and the call is over at once; BYE or CANCEL is still sent, and nobody waits for its answer."""
         if self.ended is not None:
             return
-        connected = self._settled.done()
+        connected = self._life.settled
+        reason = reason or _REASONS.get(cause, NORMAL_CLEARING)
         self._begin_end(code, cause, reason)
         if self.ended is None:
             error = None if connected else NoOngoingCall("Hung up by this side before the answer")
@@ -235,7 +229,7 @@ class Call:
 
     async def wait_ended(self) -> CallEnded:
         """Waits until the call is over, whoever ends it."""
-        return await asyncio.shield(self._over)
+        return await self._life.wait_over()
 
     # -- audio -----------------------------------------------------------------------------------------------------
 
@@ -422,14 +416,14 @@ class Call:
     def on_ringing(self) -> None:
         """The incoming call rings here."""
         self.state = CallState.RINGING
-        self._publish(CallRinging(180, "Ringing"))
+        self._life.publish(CallRinging(180, "Ringing"))
 
     def on_replaced(self, by: Call) -> None:
         """Another call has come in this one's place (RFC 3891 §3): what is left of it is hung up."""
         if self.ended is not None:
             return
         self.replaced_by = by
-        self._publish(CallReplaced(by.call_id))
+        self._life.publish(CallReplaced(by.call_id))
         self.hangup_now(cause=EndCause.REPLACED)
 
     def on_session_event(self, event: SessionEvent) -> None:
@@ -446,7 +440,7 @@ class Call:
             case SessionEnded(cause, by, code, description, error, reasons):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
             case SessionHeard(heard):
-                self._publish(heard)
+                self._life.publish(heard)
             case _:
                 self._transfers.on_event(event)
 
@@ -456,7 +450,7 @@ class Call:
         if event.media is not None and self._media is not None:
             self._media.apply(event.media)
             self._early_media = True
-        self._publish(CallRinging(event.code, event.reason, event.media is not None))
+        self._life.publish(CallRinging(event.code, event.reason, event.media is not None))
 
     def _on_established(self, event: SessionEstablished) -> None:
         if self._media is not None:
@@ -464,28 +458,22 @@ class Call:
         if self._session.outgoing:
             self.headers = MappingProxyType(extension_headers(event.headers))
         self.state = CallState.CONNECTED
-        self._publish(CallAnswered(event.media.codec, self.headers))
-        if not self._settled.done():
-            self._settled.set_result(None)
+        self._life.publish(CallAnswered(event.media.codec, self.headers))
+        self._life.settle()
 
     def _on_media_changed(self, event: SessionMediaChanged) -> None:
         if self._media is not None:
             self._media.apply(event.media)
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
-            self._publish(CallHeld() if self._held else CallResumed())
+            self._life.publish(CallHeld() if self._held else CallResumed())
 
     def _on_dtmf(self, digit: str, duration_ms: int) -> None:
-        self._publish(DtmfReceived(digit, duration_ms))
+        self._life.publish(DtmfReceived(digit, duration_ms))
 
     def watch(self, watcher: Callable[[CallEvent], None]) -> None:
         """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost."""
-        self._watchers.append(watcher)
-
-    def _publish(self, event: CallEvent) -> None:
-        self._events.publish(event)
-        for watcher in self._watchers:
-            watcher(event)
+        self._life.watch(watcher)
 
     def _finish(self, ended: CallEnded) -> None:
         ended = replace(ended, early_media=self._early_media)
@@ -494,10 +482,5 @@ class Call:
         if self._media is not None:
             self._media.close()
         self._transfers.on_call_ended(ended)
-        self._publish(ended)
-        self._events.close()
-        if not self._over.done():
-            self._over.set_result(ended)
-        if not self._settled.done():
-            self._settled.set_result(None)
+        self._life.end(ended)
         self._runtime.forget(self)

@@ -185,7 +185,7 @@ class Registration:
         uri = self._runtime.resolve_callee(to, self, field="to")
         checked, extra = check_body(text, content_type), check_headers(headers)
         self._require_open()
-        exchange = self._runtime.stack.request(
+        exchange = self._runtime.stack.standalone.send(
             self._line,
             "MESSAGE",
             uri,
@@ -221,7 +221,7 @@ class Registration:
         """
         uri = self._runtime.resolve_callee(to, self, field="to") if to else self._line.address.registrar
         self._require_open()
-        exchange = self._runtime.stack.request(
+        exchange = self._runtime.stack.standalone.send(
             self._line,
             "OPTIONS",
             uri,

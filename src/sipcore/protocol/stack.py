@@ -6,7 +6,6 @@ Time and bytes go in (:meth:`Stack.receive`, :meth:`Stack.handle_timer`), bytes,
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +19,6 @@ from sipcore.protocol.exchange import Exchange
 from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
-from sipcore.protocol.messages import message_of, refusal_of_body
 from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.replaces import find_replaced
 from sipcore.protocol.routing import asks_for_secure_contact
@@ -45,8 +43,9 @@ from sipcore.protocol.stack_events import (
     SessionOccurred,
     StackEvent,
 )
+from sipcore.protocol.standalone import Standalone
 from sipcore.protocol.transaction_layer import TransactionLayer
-from sipcore.protocol.uac import RequestPlan, Uac, UacCore
+from sipcore.protocol.uac import Uac, UacCore
 from sipcore.protocol.wire import MalformedMessage, Request, parse_message
 
 if TYPE_CHECKING:
@@ -104,6 +103,8 @@ class Stack:
         self.deadlines: Deadlines[Hashable] = Deadlines()
         self.layer = TransactionLayer(user=self, transmit=self._transmit, timers=config.timers, ids=self.ids)
         self.uac: UacCore = Uac(layer=self.layer, flows=self, user_agent=user_agent)
+        self.standalone = Standalone(self)
+        """Requests that make no dialog."""
         self.lines: dict[str, Line] = {}
         """By token."""
         self.request_handlers: dict[str, RequestHandler] = {}
@@ -261,43 +262,6 @@ class Stack:
         )
         return session
 
-    def request(
-        self,
-        line: Line,
-        method: str,
-        uri: Uri,
-        *,
-        headers: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        content_type: str = "",
-        contact: bool = False,
-        now: float,
-    ) -> Exchange:
-        """Sends a request outside any dialog (RFC 3261 §8.1); its outcome comes as :class:`ExchangeDone`."""
-        exchange = Exchange(method, str(uri), lambda done, at: self.exchanged(done))
-        cseq = self.ids.cseq()
-        numbers = itertools.count(cseq)
-        self.uac.send(
-            RequestPlan(
-                method=method,
-                uri=uri,
-                from_=f"{line.identity.address};tag={self.ids.tag()}",
-                to=f"<{uri}>",
-                call_id=self.ids.call_id(),
-                next_cseq=lambda: next(numbers),
-                target=line.target(uri),
-                routes=line.routes,
-                contact=line.identity.contact if contact else None,
-                headers=headers,
-                body=body,
-                content_type=content_type,
-                digest=line.digest,
-            ),
-            exchange,
-            now,
-        )
-        return exchange
-
     # -- Premises --------------------------------------------------------------------------------------------------
 
     @property
@@ -338,6 +302,10 @@ class Stack:
                 self.admission.calls.discard(session)
         self._events.append(SessionOccurred(session, event))
 
+    def tell(self, event: StackEvent) -> None:
+        """Queues an event for the shell."""
+        self._events.append(event)
+
     def exchanged(self, exchange: Exchange) -> None:
         """See :class:`~sipcore.protocol.session_context.SessionContext`."""
         self._events.append(ExchangeDone(exchange))
@@ -373,18 +341,18 @@ class Stack:
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """A new request (RFC 3261 §8.2, §12.2.2)."""
         if request.headers.get("Replaces") is not None and (request.method != "INVITE" or request.to_tag):
-            self._respond(transaction, 400, now, reason="Replaces Belongs Into a First INVITE")  # RFC 3891 §3
+            self.respond(transaction, 400, now, reason="Replaces Belongs Into a First INVITE")  # RFC 3891 §3
             return
         if request.to_tag:
             session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
             if session is None:
-                self._respond(transaction, 481, now)
+                self.respond(transaction, 481, now)
             elif request.method == "BYE" or not self._requires_too_much(transaction, request, now):
                 # A BYE ends the session whatever it requires: its sender is gone, refused or not (§15.1.1).
                 session.on_request(transaction, request, now)
             return
         if request.uri.scheme not in _SCHEMES:
-            self._respond(transaction, 416, now)
+            self.respond(transaction, 416, now)
             return
         if self._requires_too_much(transaction, request, now):
             return
@@ -399,42 +367,31 @@ class Stack:
                 self._on_invite(transaction, request, now)
             case "OPTIONS":
                 accept = ("Accept", f"{SDP}, text/plain")
-                self._respond(transaction, 200, now, headers=(accept, ("Supported", ", ".join(SUPPORTED_EXTENSIONS))))
+                self.respond(transaction, 200, now, headers=(accept, ("Supported", ", ".join(SUPPORTED_EXTENSIONS))))
             case "MESSAGE":
-                self._on_message(transaction, request, now)
+                line = self.admission.line_for(request, transaction.flow.remote[0])
+                self.standalone.on_message(line, transaction, request, now)
             case "BYE" | "UPDATE" | "NOTIFY" | "REFER" | "INFO":
-                self._respond(transaction, 481, now)
+                self.respond(transaction, 481, now)
             case method:
-                self._respond(transaction, refusal_of_method(method), now)
-
-    def _on_message(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """RFC 3428 §7: 200 says that it was delivered to the application, 404 that nobody of that name is here."""
-        line = self.admission.line_for(request, transaction.flow.remote[0])
-        refusal = refusal_of_body(request)
-        if line is None:
-            self._respond(transaction, 404, now)
-        elif refusal is not None:
-            self._respond(transaction, refusal[0], now, headers=refusal[1])
-        else:
-            self._respond(transaction, 200, now)
-            self._events.append(MessageArrived(line, message_of(request)))
+                self.respond(transaction, refusal_of_method(method), now)
 
     def _on_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         unreadable = unreadable_body(request)
         if unreadable:
-            self._respond(transaction, 415, now, headers=unreadable)
+            self.respond(transaction, 415, now, headers=unreadable)
             return
         if not takes_sdp(request):
-            self._respond(transaction, 406, now, headers=(warning(transaction.flow, f"Accept leaves out {SDP}"),))
+            self.respond(transaction, 406, now, headers=(warning(transaction.flow, f"Accept leaves out {SDP}"),))
             return
         host = transaction.flow.remote[0]
         line = self.admission.line_for(request, host)
         if line is None:
-            self._respond(transaction, 404, now)
+            self.respond(transaction, 404, now)
             return
         replaced = find_replaced(request, line.identity, self._dialogs, self._over)
         if isinstance(replaced, int):
-            self._respond(transaction, replaced, now)
+            self.respond(transaction, replaced, now)
             return
         identity = line.identity_in(secure=asks_for_secure_contact(request))
         session = InviteSession(self, identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri))
@@ -442,7 +399,7 @@ class Stack:
         try:
             session.as_callee(transaction)
         except ValueError:
-            self._respond(transaction, 400, now, reason="Missing Contact")
+            self.respond(transaction, 400, now, reason="Missing Contact")
             return
         self._unanswered[transaction] = session
         peer = peer_of(host)
@@ -454,7 +411,7 @@ class Stack:
         """§8.2.2.3: an extension we do not have gets 420."""
         missing = [option for option in request.list_of("Require") if option not in SUPPORTED_EXTENSIONS]
         if missing:
-            self._respond(transaction, 420, now, headers=(("Unsupported", ", ".join(missing)),))
+            self.respond(transaction, 420, now, headers=(("Unsupported", ", ".join(missing)),))
         return bool(missing)
 
     def on_ack(self, request: Request, flow: Flow, now: float) -> None:
@@ -477,7 +434,7 @@ class Stack:
         """Timer H: no ACK for a failure response; its session has ended already."""
         log.debug("no ACK for the %s to %s", transaction.last_status, transaction.request.call_id)
 
-    def _respond(
+    def respond(
         self,
         transaction: ServerTransaction,
         status: int,
@@ -486,6 +443,7 @@ class Stack:
         reason: str = "",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
+        """Answers a request outside of any dialog of ours."""
         if status in (200, 405, 501):
             headers = (*headers, ("Allow", ", ".join(ALLOW)))
         to_tag = "" if transaction.request.to_tag else self.ids.tag()
