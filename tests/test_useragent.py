@@ -204,14 +204,25 @@ async def test_mute_is_idempotent() -> None:
 async def test_hold_and_resume_reach_the_far_end() -> None:
     async with pair() as scene:
         here, there = await scene.connect()
-        here.hold()
-        await asyncio.sleep(1)
+        await here.hold()
+        await asyncio.sleep(0.1)
         assert scene.bob_media.streams[0].settings[-1]["send"] is False
-        here.resume()
-        await asyncio.sleep(1)
+        await here.resume()
+        await asyncio.sleep(0.1)
         await here.hangup()
         kinds = [type(event) async for event in there.events() if not isinstance(event, Lost)]
         assert kinds[-3:] == [CallHeld, CallResumed, CallEnded]
+
+
+@virtual_time
+async def test_a_hold_does_not_outlive_its_call() -> None:
+    async with pair() as scene:
+        here, _ = await scene.connect()
+        hold = asyncio.create_task(here.hold())
+        await asyncio.sleep(0)
+        here.hangup_now()
+        with pytest.raises(NoOngoingCall):
+            await hold
 
 
 @virtual_time

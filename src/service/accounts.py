@@ -121,6 +121,7 @@ class Accounts:
             auth_username=auth_username,
             outbound_proxy=outbound_proxy,
             expires=self._options.register_expires,
+            calls=self._options.calls,
         )
         line = self._lines.get(address.key)
         if line is None:

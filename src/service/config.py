@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from service.line import LineOptions
-from sipcore.config import TlsConfig, UserAgentConfig
+from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
 from sipcore.protocol.sources import parse_sources
 
@@ -200,6 +200,21 @@ class ServerSettings(BaseSettings):
         description="Lifetime to ask registrars for; refreshed before it runs out.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    session_expires: int = Field(
+        default=1800,
+        ge=0,
+        le=86_400,
+        description="Session timer to ask for (RFC 4028): a call whose far end is gone ends within it;"
+        " 0: ask for none, but keep to what far ends ask for.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    min_se: int = Field(
+        default=90,
+        ge=1,
+        le=86_400,
+        description="Shortest session timer to take; RFC 4028 wants at least 90.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     history_size: int = Field(
         default=1000,
         ge=1,
@@ -287,7 +302,10 @@ class ServerSettings(BaseSettings):
     def line_options(self) -> LineOptions:
         """For each account."""
         return LineOptions(
-            history_size=self.history_size, tracebacks=self.tracebacks, register_expires=self.register_expires
+            history_size=self.history_size,
+            tracebacks=self.tracebacks,
+            register_expires=self.register_expires,
+            calls=CallPolicy(session_expires=self.session_expires, min_se=self.min_se),
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from service.errors import CallScopeMismatch, NoSession
@@ -14,6 +14,7 @@ from service.levels import MediaLevels
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
 from service.status import AmdResult, History, IllegalTransition, Status, StatusType
 from sipcore.broadcast import Lost
+from sipcore.config import CallPolicy
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
 
@@ -40,6 +41,8 @@ class LineOptions:
     """Whether statuses carry Python tracebacks."""
     register_expires: int = 600
     """Registration lifetime asked for, seconds."""
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    """How calls are set up and kept."""
     transfer_grace: float = 0.5
     """Seconds that an accepted transfer waits for a NOTIFY with 404."""
     refer_grace: float = 0.2

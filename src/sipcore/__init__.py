@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from sipcore.broadcast import Lost
 from sipcore.call import Call, CallState
-from sipcore.config import Account, Limits, Timers, TlsConfig, UserAgentConfig
+from sipcore.config import Account, CallPolicy, Limits, Timers, TlsConfig, UserAgentConfig
 from sipcore.errors import (
     AccountNotRegistered,
     AuthenticationFailed,
@@ -21,6 +21,7 @@ from sipcore.errors import (
     CallInProgress,
     CallRejected,
     CallTimeout,
+    HoldRejected,
     InvalidAddress,
     InvalidAudio,
     InvalidHeader,
@@ -78,6 +79,7 @@ __all__ = [
     "CallEvent",
     "CallHeld",
     "CallInProgress",
+    "CallPolicy",
     "CallRejected",
     "CallReplaced",
     "CallResumed",
@@ -87,6 +89,7 @@ __all__ = [
     "Capabilities",
     "DtmfReceived",
     "EndCause",
+    "HoldRejected",
     "InfoReceived",
     "InvalidAddress",
     "InvalidAudio",

@@ -30,6 +30,7 @@ from sipcore.protocol.session_events import (
     SessionEstablished,
     SessionHeard,
     SessionMediaChanged,
+    SessionOfferSettled,
     SessionProvisional,
 )
 from sipcore.requests import CallRequests, check_body, check_headers
@@ -353,18 +354,22 @@ class Call:
 
     # -- hold and transfer -----------------------------------------------------------------------------------------
 
-    def hold(self) -> None:
-        """Asks the far end to stop sending: re-INVITE ``sendonly`` (RFC 3264 §8.4). A refusal leaves all as it is."""
-        self._offer("sendonly")
+    async def hold(self) -> None:
+        """Asks the far end to stop sending: re-INVITE ``sendonly`` (RFC 3264 §8.4). Waits until it has agreed.
 
-    def resume(self) -> None:
-        """Undoes :meth:`hold`: re-INVITE ``sendrecv``."""
-        self._offer("sendrecv")
+        Raises:
+            HoldRejected: it did not, or :meth:`resume` overtook it; the call goes on as it was.
+            NoOngoingCall: the call is not, or no longer, connected.
+        """
+        await self._offer("sendonly")
 
-    def _offer(self, direction: Direction) -> None:
+    async def resume(self) -> None:
+        """Undoes :meth:`hold`: re-INVITE ``sendrecv``. Waits and raises likewise."""
+        await self._offer("sendrecv")
+
+    async def _offer(self, direction: Direction) -> None:
         self._connected_media()
-        self._session.reoffer.offer(direction, self._runtime.now())
-        self._runtime.pump()
+        await self._requests.offer(direction)
 
     def refer(self, to: str | Call, *, headers: Mapping[str, str] | None = None, subscribe: bool = True) -> Transfer:
         """Sends a REFER and returns at once; the call goes on.
@@ -437,6 +442,8 @@ class Call:
                 self._on_established(event)
             case SessionMediaChanged():
                 self._on_media_changed(event)
+            case SessionOfferSettled(offer, failure):
+                self._requests.on_offer_settled(offer, failure)
             case SessionEnded(cause, by, code, description, error, reasons):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
             case SessionHeard(heard):
@@ -482,5 +489,6 @@ class Call:
         if self._media is not None:
             self._media.close()
         self._transfers.on_call_ended(ended)
+        self._requests.on_call_ended()
         self._life.end(ended)
         self._runtime.forget(self)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sipcore.errors import InvalidRequest
 
-__all__ = ["Account", "Limits", "Timers", "TlsConfig", "UserAgentConfig"]
+__all__ = ["Account", "CallPolicy", "Limits", "Timers", "TlsConfig", "UserAgentConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,27 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How the calls of an account are set up and kept.
+
+    Raises:
+        InvalidRequest: a value that makes no sense.
+    """
+
+    session_expires: int = 1800
+    """Session timer to ask for, seconds (RFC 4028): a far end that is gone is found out within it. 0: ask for none,
+    but keep to what the far end asks for. ``min_se`` is asked for where it is longer."""
+    min_se: int = 90
+    """The shortest session timer to take, seconds; RFC 4028 §4 wants at least 90."""
+
+    def __post_init__(self) -> None:
+        if self.min_se < 1:
+            raise InvalidRequest(f"min_se: {self.min_se} is not positive", field="min_se")
+        if self.session_expires < 0:
+            raise InvalidRequest(f"session_expires: {self.session_expires} is negative", field="session_expires")
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One address of record and how to register it.
 
@@ -79,6 +100,8 @@ class Account:
     accept_from: tuple[str, ...] | None = None
     """Who may call beside the account's registrar and outbound proxy: addresses, networks such as ``192.0.2.0/24``, or
     ``any``. None: nobody else; where the account registers nowhere, anyone, unless the agent has an ``allow_from``."""
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    """How its calls are set up and kept."""
 
     def __post_init__(self) -> None:
         from sipcore.protocol.addresses import parse_account, parse_outbound_proxy

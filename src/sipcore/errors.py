@@ -14,6 +14,7 @@ __all__ = [
     "CallInProgress",
     "CallRejected",
     "CallTimeout",
+    "HoldRejected",
     "InvalidAddress",
     "InvalidAudio",
     "InvalidHeader",
@@ -125,6 +126,13 @@ class CallCancelled(CallError):
 
 class MediaNotAcceptable(CallError):
     """No codec or transport in common (488, or an answer this side cannot use)."""
+
+
+class HoldRejected(CallError):
+    """The far end did not take a hold or resume, or another wish of this side overtook it; the call goes on as it was.
+
+    ``code`` is its status code, 0 where none came.
+    """
 
 
 class CallInProgress(CallError):

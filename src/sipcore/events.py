@@ -71,6 +71,8 @@ class EndCause(Enum):
     """Another call has come in its place (RFC 3891): the far end was transferred to us, or picked up elsewhere."""
     SILENCE = "silence"
     """No RTP from the far end for too long."""
+    EXPIRED = "expired"
+    """The session timer ran out: no refresh came, or ours was not answered (RFC 4028)."""
     SHUTDOWN = "shutdown"
     """The user agent was closed."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sipcore.errors import SipError
     from sipcore.protocol.exchange import Exchange
     from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.reoffer import Direction, Offer
     from sipcore.protocol.wire import Response
     from sipcore.runtime import Runtime
 
@@ -129,11 +130,37 @@ def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], .
 
 
 class CallRequests:
-    """INFO and MESSAGE inside one call."""
+    """INFO, MESSAGE and offers inside one call."""
 
     def __init__(self, runtime: Runtime, session: InviteSession) -> None:
         self._runtime = runtime
         self._session = session
+        self._offers: dict[Offer, asyncio.Future[SipError | None]] = {}
+
+    async def offer(self, direction: Direction) -> None:
+        """Offers another direction of the media and waits until the far end has agreed.
+
+        Raises:
+            HoldRejected, NoOngoingCall: it has not, or the call ended meanwhile.
+        """
+        offer = self._session.reoffer.offer(direction, self._runtime.now())
+        settled: asyncio.Future[SipError | None] = asyncio.get_running_loop().create_future()
+        self._offers[offer] = settled
+        self._runtime.pump()
+        error = await settled
+        if error is not None:
+            raise error
+
+    def on_offer_settled(self, offer: Offer, error: SipError | None) -> None:
+        """Told by the call: the far end has answered, or the session has ended."""
+        settled = self._offers.pop(offer, None)
+        if settled is not None and not settled.done():
+            settled.set_result(error)
+
+    def on_call_ended(self) -> None:
+        """Told by the call: no offer will be answered any more."""
+        for offer in tuple(self._offers):
+            self.on_offer_settled(offer, NoOngoingCall(f"The call with {self._session.peer} ended meanwhile"))
 
     async def send(self, method: str, content_type: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> int:
         """Sends one and waits for its 2xx; see :func:`require_success` and :meth:`Outcomes.wait`."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from sipcore.config import Account, UserAgentConfig
+from sipcore.config import Account, CallPolicy, UserAgentConfig
 from sipcore.protocol.addresses import parse_callee
 from sipcore.protocol.session_events import SessionEnded, SessionEvent
 from sipcore.protocol.stack import RegistrationOccurred, SessionIncoming, SessionOccurred, Stack
+from sipcore.protocol.wire import parse_message
 from tests.kit.network import Conditions, Network, StackNode
 
 if TYPE_CHECKING:
     from sipcore.events import RegistrationEvent
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.line import Line
+    from sipcore.protocol.message import Message
 
 __all__ = ["ALICE", "BOB", "Phone", "Scene"]
 
@@ -26,12 +28,22 @@ E = TypeVar("E", bound=SessionEvent)
 class Phone:
     """One stack with one line, and what happened to it."""
 
-    def __init__(self, scene: Scene, name: str, address: tuple[str, int], *, password: str = "") -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        name: str,
+        address: tuple[str, int],
+        *,
+        password: str = "",
+        calls: CallPolicy | None = None,
+    ) -> None:
         self._scene = scene
         self.address = address
         self.stack = Stack(UserAgentConfig(), rng=random.Random(f"{name}{scene.seed}"), user_agent="test")
         self.node: StackNode = scene.network.add_stack(address, self.stack)
-        self.line: Line = self.stack.add_line(Account(f"sip:{name}@{address[0]}", password=password))
+        self.line: Line = self.stack.add_line(
+            Account(f"sip:{name}@{address[0]}", password=password, calls=calls or CallPolicy())
+        )
 
     def call(self, to: str, *, ring_timeout: float = 60.0, headers: tuple[tuple[str, str], ...] = ()) -> InviteSession:
         """Places a call."""
@@ -94,11 +106,19 @@ class Phone:
 class Scene:
     """A network with Alice and Bob."""
 
-    def __init__(self, *, seed: int = 1, conditions: Conditions | None = None, password: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        conditions: Conditions | None = None,
+        password: str = "",
+        alice: CallPolicy | None = None,
+        bob: CallPolicy | None = None,
+    ) -> None:
         self.seed = seed
         self.network = Network(random.Random(seed), conditions)
-        self.alice = Phone(self, "alice", ALICE, password=password)
-        self.bob = Phone(self, "bob", BOB)
+        self.alice = Phone(self, "alice", ALICE, password=password, calls=alice)
+        self.bob = Phone(self, "bob", BOB, calls=bob)
 
     def sent(self, start: str, *, by: tuple[str, int] | None = None) -> int:
         """How many packets begin with ``start`` so far."""
@@ -106,6 +126,14 @@ class Scene:
             packet.start_line.startswith(start) and (by is None or packet.flow.local == by)
             for packet in self.network.packets
         )
+
+    def messages(self, start: str, *, by: tuple[str, int] | None = None) -> list[Message]:
+        """The packets that :meth:`sent` counts, parsed, oldest first."""
+        return [
+            parse_message(packet.data)
+            for packet in self.network.packets
+            if packet.start_line.startswith(start) and (by is None or packet.flow.local == by)
+        ]
 
     def connect(self) -> tuple[InviteSession, InviteSession]:
         """Alice calls Bob, who answers; both sides of the call."""

@@ -28,6 +28,8 @@ SAMPLES = {
     "allow_from": ("198.51.100.7, 2001:db8::/32", ("198.51.100.7", "2001:db8::/32")),
     "strangers": ("refuse", "refuse"),
     "unknown_users": ("silence", "silence"),
+    "session_expires": ("600", 600),
+    "min_se": ("120", 120),
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
     "tracebacks": ("false", False),

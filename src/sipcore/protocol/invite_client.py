@@ -11,7 +11,7 @@ from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import NO_ANSWER, NORMAL_CLEARING, reason_headers
-from sipcore.protocol.session_context import ALLOW, SDP, ended_by_failure, ended_by_response, refusal_of_method
+from sipcore.protocol.session_context import SDP, capabilities, ended_by_failure, ended_by_response, refusal_of_method
 from sipcore.protocol.session_events import SessionEnded, SessionProvisional
 from sipcore.protocol.uac import RequestPlan
 
@@ -32,6 +32,12 @@ MAX_FORKS = 16
 
 class CallerSetup:
     """Sends the INVITE, follows its provisional responses, ACKs every 2xx, and keeps exactly one of them."""
+
+    _to: str
+    _uri: Uri
+    _target: Target
+    _routes: tuple[str, ...]
+    _headers: tuple[tuple[str, str], ...]
 
     def __init__(self, session: InviteSession) -> None:
         self._session = session
@@ -65,23 +71,29 @@ class CallerSetup:
         now: float,
     ) -> None:
         """Sends the INVITE with an offer (§13.2.1)."""
-        session = self._session
         self._media_port = media_port
         self._ring_timeout = ring_timeout
-        session.flow_target = target
-        session.set_deadline("ring", now + ring_timeout)
+        self._to = f"<{uri}>"
+        self._uri, self._target, self._routes, self._headers = uri, target, routes, headers
+        self._session.set_deadline("ring", now + ring_timeout)
+        self._invite(now)
+
+    def _invite(self, now: float) -> None:
+        """Sends an INVITE: the first, or one more in the same dialog-to-be (§8.1.3.5)."""
+        session = self._session
+        session.flow_target = self._target
         self._request = session.context.uac.send(
             RequestPlan(
                 method="INVITE",
-                uri=uri,
+                uri=self._uri,
                 from_=f"{session.identity.address};tag={session.local_tag}",
-                to=f"<{uri}>",
+                to=self._to,
                 call_id=session.call_id,
                 next_cseq=self._next_cseq,
-                target=target,
-                routes=routes,
+                target=self._target,
+                routes=self._routes,
                 contact=session.identity.contact,
-                headers=(("Allow", ", ".join(ALLOW)), *headers),
+                headers=(*capabilities(), *session.timer.asks(), *self._headers),
                 body=self._offer,
                 content_type=SDP,
                 digest=session.identity.digest,
@@ -210,7 +222,10 @@ class CallerSetup:
             self._accepted(request, response, now)
             return
         session = self._session
-        if self._cancelled and response.status in (401, 407, 408, 487):
+        if response.status == 422 and not self._cancelled and session.timer.raised_by(response):
+            self.forget_early_dialogs()
+            self._invite(now)
+        elif self._cancelled and response.status in (401, 407, 408, 487):
             # 487 is what a CANCEL asks for; the others only say that the INVITE got no further before it.
             session.end(self._given_up(), now)
         else:
@@ -260,6 +275,7 @@ class CallerSetup:
             )
             return
         session.establish(dialog, media, response, now)
+        session.timer.accepted(response, now)
 
     def _confirmed(self, invite: Request, response: Response, flow: Flow) -> Dialog:
         """The dialog of a 2xx: its early dialog confirmed, or a new one."""

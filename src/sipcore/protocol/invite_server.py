@@ -9,7 +9,7 @@ from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response, reason_phrase
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import with_reasons
-from sipcore.protocol.session_context import ALLOW, SDP, warning
+from sipcore.protocol.session_context import SDP, capabilities, warning
 from sipcore.protocol.session_events import SessionEnded
 
 if TYPE_CHECKING:
@@ -45,9 +45,14 @@ class CalleeSetup:
         return self.transaction.request
 
     def ring(self, media_port: int, now: float) -> bool:
-        """Agrees on media and sends 180; False where the call is over (nothing to agree on: the INVITE got 488)."""
+        """Agrees on media and sends 180; False where the call is over (nothing to agree on: the INVITE got 488, or 422
+        for a session timer that is too short)."""
         session = self._session
         if self._final_sent:
+            return False
+        too_small = session.timer.too_small(self.request)
+        if too_small:
+            self.reject(422, "", now, headers=too_small)
             return False
         offer_answer = OfferAnswer(
             codecs=session.context.codecs,
@@ -95,12 +100,13 @@ class CalleeSetup:
         session.cancel_deadline("expiry")
         offered = self._media is None
         body = offer_answer.create_offer() if offered else self._answer_body
+        timer = session.timer.answers(self.request, now)
         response = make_response(
             self.request,
             200,
             to_tag=session.local_tag,
             contact=session.identity.contact(self.transaction.flow),
-            headers=(("Allow", ", ".join(ALLOW)),),
+            headers=(*capabilities(), *timer),
             body=body,
             content_type=SDP,
             server=session.context.user_agent,
@@ -109,7 +115,13 @@ class CalleeSetup:
         session.establish(self._dialog, self._media, self.request, now)
 
     def reject(
-        self, code: int, reason: str, now: float, *, error: CallRejected | MediaNotAcceptable | None = None
+        self,
+        code: int,
+        reason: str,
+        now: float,
+        *,
+        error: CallRejected | MediaNotAcceptable | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Refuses with a final response of 300-699.
 
@@ -123,7 +135,8 @@ class CalleeSetup:
         self._final_sent = True
         phrase = reason or reason_phrase(code)
         sentence = f"Refused with {code} {phrase}" + (f": {error}" if error is not None else "")
-        headers = (warning(self.transaction.flow, str(error)),) if error is not None else ()
+        if error is not None:
+            headers = (*headers, warning(self.transaction.flow, str(error)))
         self._respond(code, now, reason=reason, headers=headers)
         cause = EndCause.MEDIA if error is not None else EndCause.REJECTED
         self._session.end(

@@ -1,10 +1,9 @@
 """One call: the INVITE usage of a dialog from set-up to BYE (RFC 3261 §12-15).
 
 The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
-:class:`Reoffer`, transfers are :class:`ReferUsage`.
+:class:`Reoffer`, its time limit is :class:`SessionTimer`, transfers are :class:`ReferUsage`.
 
-Left out: 100rel (RFC 3262), session timers (RFC 4028) and preconditions (RFC 3312); an INVITE
-that requires them gets 420.
+Left out: 100rel (RFC 3262) and preconditions (RFC 3312); an INVITE that requires them gets 420.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from sipcore.config import CallPolicy
 from sipcore.errors import CallTimeout
 from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response
@@ -27,8 +27,9 @@ from sipcore.protocol.reasons import NORMAL_CLEARING, parse_reasons, reason_head
 from sipcore.protocol.refer_usage import ReferUsage
 from sipcore.protocol.reoffer import Reoffer
 from sipcore.protocol.routing import leads_to
-from sipcore.protocol.session_context import ALLOW, CONSUMED_TYPES, SUPPORTED_EXTENSIONS, refusal_of_method
+from sipcore.protocol.session_context import ALLOW, CONSUMED_TYPES, capabilities, refusal_of_method
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished
+from sipcore.protocol.session_timer import SessionTimer
 from sipcore.protocol.uac import RequestPlan
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.uac import UacHandler, UacRequest
-    from sipcore.protocol.wire import Message, Request
+    from sipcore.protocol.wire import Message, Request, Response
 
 __all__ = ["InviteSession", "LocalIdentity", "SessionState"]
 
@@ -71,6 +72,7 @@ class LocalIdentity:
     """From/To value without tag: ``"Alice" <sip:alice@example.com>``."""
     contact: Callable[[Flow], str]
     digest: DigestClient | None = field(default=None, repr=False)
+    policy: CallPolicy = field(default_factory=CallPolicy)
 
 
 _TAKEN = {
@@ -104,12 +106,14 @@ class InviteSession:
         self.replaces: InviteSession | None = None
         """The session in whose place this one asks to come (RFC 3891)."""
         self.reoffer = Reoffer(self)
+        self.timer = SessionTimer(self)
         self.refers = ReferUsage(self)
         self.answers = Answers(self)
         self.in_dialog = DialogRequests(self)
         self._bye_waits_for_ack = False
         self._reasons: tuple[Reason, ...] = ()
         """What our BYE says."""
+        self._far_end_allows: frozenset[str] = frozenset()
         self._deadlines: set[str] = set()
 
     def __repr__(self) -> str:
@@ -150,6 +154,7 @@ class InviteSession:
             self.caller.forget_early_dialogs()
         self._enter(SessionState.CONNECTED)
         self._adopt(dialog)
+        self.learn(message)
         dialog.confirmed = True
         if media is not None:
             self.emit(SessionEstablished(media, tuple(message.headers.items())))
@@ -273,6 +278,7 @@ class InviteSession:
         if request.method not in _TAKEN.get(self.state, ALLOW):
             self.respond(transaction, 481 if request.method in ALLOW else refusal_of_method(request.method), now)
             return
+        self.learn(request)
         match request.method:
             case "BYE":
                 self._on_bye(transaction, request, now)
@@ -286,8 +292,7 @@ class InviteSession:
                 self.refers.on_notify(transaction, request, now)
             case "OPTIONS":
                 accept = ("Accept", ", ".join(CONSUMED_TYPES))
-                supported = ("Supported", ", ".join(SUPPORTED_EXTENSIONS))
-                self.respond(transaction, 200, now, headers=(accept, supported))
+                self.respond(transaction, 200, now, headers=(accept,))
             case "INFO" | "MESSAGE":
                 self.in_dialog.on_request(transaction, request, now)
 
@@ -332,6 +337,10 @@ class InviteSession:
                 self.reoffer.on_patience_deadline(now)
             case "refer":
                 self.refers.on_deadline(now)
+            case "refresh":
+                self.timer.on_refresh(now)
+            case "session expiry":
+                self.timer.on_expiry(now)
             case "linger":
                 self._forget_dialog()
             case _:
@@ -346,6 +355,25 @@ class InviteSession:
         sentence = f"No ACK from {self.peer}"
         self.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, CallTimeout(sentence, code=408)), now)
 
+    def gone(self, response: Response, now: float) -> None:
+        """481 to a request inside the dialog: for the far end there is no such call, so for this one there is none."""
+        sentence = f"{response.status} {response.reason} from {self.peer}: the far end knows no such call"
+        self.break_off(SessionEnded(EndCause.HANGUP, Party.REMOTE, response.status, sentence, None), now)
+
+    def learn(self, message: Message) -> None:
+        """What a message of the far end says about its abilities (§20.5); one that says nothing changes nothing."""
+        methods = message.list_of("Allow")
+        if methods:
+            self._far_end_allows = frozenset(methods)
+
+    def far_end_takes(self, method: str) -> bool:
+        """Whether the far end has said that it takes a method."""
+        return method in self._far_end_allows
+
+    def glare_wait(self) -> float:
+        """Seconds to wait after a 491 (§14.1): the owner of the Call-ID longer, so that both do not collide again."""
+        return self.context.rng.uniform(*((2.1, 4.0) if self.outgoing else (0.0, 2.0)))
+
     def respond(
         self,
         transaction: ServerTransaction,
@@ -357,9 +385,7 @@ class InviteSession:
     ) -> None:
         """Answers a request of the dialog without a body."""
         if status in (200, 405, 501):
-            headers = (*headers, ("Allow", ", ".join(ALLOW)))
-        if status == 420:
-            headers = (*headers, ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
+            headers = (*capabilities(), *headers)
         self.context.layer.respond(
             transaction,
             make_response(

@@ -42,6 +42,7 @@ class Line:
             address=str(NameAddr(self.address.aor, account.display_name)),
             contact=self.contact,
             digest=self.digest,
+            policy=account.calls,
         )
         self.registrar: RegistrarClient | None = None
         self.registers = False

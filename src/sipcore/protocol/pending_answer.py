@@ -85,7 +85,8 @@ class Answers:
         return True
 
     def _take_answer(self, ack: Request, now: float) -> None:
-        """The ACK answers the offer in our 2xx (§13.2.1); one that cannot be used ends the call."""
+        """The ACK answers the offer in our 2xx (§13.2.1). One that cannot be used ends a call that has no media yet;
+        in a call that has, what was settled before holds (§14.1)."""
         session = self._session
         assert session.offer_answer is not None
         if not session.connected:
@@ -94,6 +95,8 @@ class Answers:
         try:
             media = session.offer_answer.accept_answer(ack.body)
         except MediaNotAcceptable as error:
+            if not first:
+                return
             sentence = f"No media agreed on with {session.peer}: {error}"
             session.break_off(
                 SessionEnded(EndCause.MEDIA, Party.LOCAL, 488, sentence, MediaNotAcceptable(sentence, code=488)), now

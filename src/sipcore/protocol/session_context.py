@@ -41,6 +41,7 @@ __all__ = [
     "SDP",
     "SUPPORTED_EXTENSIONS",
     "SessionContext",
+    "capabilities",
     "ended_by_failure",
     "ended_by_response",
     "refusal_of_method",
@@ -54,8 +55,13 @@ ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY
 """Methods a dialog of ours takes (RFC 3261 §20.5)."""
 CONSUMED_TYPES = (SDP, "message/sipfrag", "application/dtmf-relay", "application/dtmf", "text/plain")
 """Media types that requests of a dialog may carry (RFC 3261 §20.1)."""
-SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub")
+SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub", "timer")
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
+
+
+def capabilities() -> tuple[tuple[str, str], ...]:
+    """Allow and Supported, for every request and 2xx that makes or refreshes a session (§13.2.1, RFC 4028 §7.1)."""
+    return (("Allow", ", ".join(ALLOW)), ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
 
 
 class SessionContext(Protocol):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sipcore.events import DtmfReceived, EndCause, InfoReceived, MessageReceived, Party, Reason
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.refer import IncomingRefer, OutgoingRefer, Sipfrag
+    from sipcore.protocol.reoffer import Offer
 
 __all__ = [
     "SessionEnded",
@@ -17,6 +18,7 @@ __all__ = [
     "SessionEvent",
     "SessionHeard",
     "SessionMediaChanged",
+    "SessionOfferSettled",
     "SessionProvisional",
     "SessionReferAnswered",
     "SessionReferFailed",
@@ -48,6 +50,14 @@ class SessionMediaChanged:
     """A later offer/answer exchange, of either side, has changed the media."""
 
     media: NegotiatedMedia
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOfferSettled:
+    """An offer of this side has been answered (``error`` is None), or will not be; the call goes on as it was."""
+
+    offer: Offer
+    error: SipError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ SessionEvent = (
     SessionProvisional
     | SessionEstablished
     | SessionMediaChanged
+    | SessionOfferSettled
     | SessionEnded
     | SessionHeard
     | SessionReferReceived

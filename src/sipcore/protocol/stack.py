@@ -23,9 +23,9 @@ from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.replaces import find_replaced
 from sipcore.protocol.routing import asks_for_secure_contact
 from sipcore.protocol.session_context import (
-    ALLOW,
     SDP,
     SUPPORTED_EXTENSIONS,
+    capabilities,
     refusal_of_method,
     takes_sdp,
     unreadable_body,
@@ -367,7 +367,7 @@ class Stack:
                 self._on_invite(transaction, request, now)
             case "OPTIONS":
                 accept = ("Accept", f"{SDP}, text/plain")
-                self.respond(transaction, 200, now, headers=(accept, ("Supported", ", ".join(SUPPORTED_EXTENSIONS))))
+                self.respond(transaction, 200, now, headers=(accept,))
             case "MESSAGE":
                 line = self.admission.line_for(request, transaction.flow.remote[0])
                 self.standalone.on_message(line, transaction, request, now)
@@ -445,7 +445,7 @@ class Stack:
     ) -> None:
         """Answers a request outside of any dialog of ours."""
         if status in (200, 405, 501):
-            headers = (*headers, ("Allow", ", ".join(ALLOW)))
+            headers = (*capabilities(), *headers)
         to_tag = "" if transaction.request.to_tag else self.ids.tag()
         self.layer.respond(
             transaction,
@@ -455,7 +455,7 @@ class Stack:
 
     def _answer_stateless(self, request: Request, status: int, flow: Flow) -> None:
         """§8.2.7: a malformed request gets one response and leaves nothing behind."""
-        headers = (("Server", self.user_agent), *((("Allow", ", ".join(ALLOW)),) if status == 501 else ()))
+        headers = (("Server", self.user_agent), *(capabilities() if status == 501 else ()))
         try:
             self.layer.refuse(request, status, flow, headers)
         except ValueError:
