@@ -1,8 +1,4 @@
-<<<<<<< Updated upstream
 """An agent under fire, over real sockets: a call that is up goes on and ends as it should (FIELD must-pass 12)."""
-=======
-"""An agent under fire, over real sockets: a call that is up keeps its keys and ends as it should (FIELD 3, list 12)."""
->>>>>>> Stashed changes
 
 from __future__ import annotations
 
