@@ -20,6 +20,7 @@ from sipcore.errors import (
     NoOngoingCall,
     RegistrationTimeout,
     ServerUnreachable,
+    TalkInProgress,
     TransferRejected,
 )
 from sipcore.events import (
@@ -198,6 +199,27 @@ async def test_mute_is_idempotent() -> None:
             for paused in (True, True, False):
                 (here.pause_listening if paused else here.resume_listening)()
                 assert here.listening_paused is paused
+
+
+@virtual_time
+async def test_people_listen_and_one_talks_until_the_call_ends() -> None:
+    async with pair() as scene:
+        here, _ = await scene.connect()
+        listeners = [here.listen(), here.listen(rate=16000)]
+        talker = here.talk(rate=16000)
+        assert [one.rate for one in (*listeners, talker)] == [8000, 16000, 16000]
+        with pytest.raises(TalkInProgress):
+            here.talk()
+        with pytest.raises(ValueError, match="44100"):
+            here.listen(rate=44100)
+        talker.close()
+        second = here.talk()
+        await here.hangup()
+        for one in (*listeners, second):
+            assert [frame async for frame in one] == []
+        for method in (here.listen, here.talk):
+            with pytest.raises(NoOngoingCall):
+                method()
 
 
 @virtual_time

@@ -92,13 +92,16 @@ class Outgoing:
         )
 
     def _fill_payloads(self) -> None:
-        playing = [stream for stream in self._audio if stream.queue and not stream.events]
+        playing = [stream for stream in self._audio if (stream.queue or stream.talker) and not stream.events]
         if not playing:
             silence(self._sending, self._rows)
             return
         frames = np.empty((len(playing), FRAME), np.int16)
         for stream, frame in zip(playing, frames, strict=True):
-            stream.queue.fill(frame)
+            if stream.talker or stream.listeners:
+                stream.fill_live(frame)
+            else:
+                stream.queue.fill(frame)
         rows = np.array([stream.row for stream in playing], np.int64)
         if len(playing) < len(self._audio):
             silence(self._sending, np.setdiff1d(self._rows, rows, assume_unique=True))

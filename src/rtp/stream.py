@@ -17,17 +17,26 @@ from rtp.statistics import StreamStatistics
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rtp.engine import MediaEngine
+    from rtp.listener import Listener
     from rtp.ports import PortPair
     from rtp.sinks import AudioSink
     from rtp.sources import AudioSource
+    from rtp.talker import Talker
 
-__all__ = ["Playback", "PlaybackResult", "RtpStream", "StreamStatistics"]
+__all__ = ["AlreadyTalking", "Playback", "PlaybackResult", "RtpStream", "StreamStatistics"]
 
 logger = logging.getLogger(__name__)
 
 RATE = 8000
 KINDS = {"PCMU": Kind.PCMU, "PCMA": Kind.PCMA}
+
+
+class AlreadyTalking(Exception):
+    """One at a time talks into a stream."""
 
 
 class RtpStream:
@@ -57,6 +66,10 @@ class RtpStream:
         self.in_event = False
         """An event packet went out at the last tick instead of audio; for the engine."""
         self._signalled: tuple[str, int] | None = None
+        self.listeners: list[Listener] = []
+        """Those among the sinks that hear what is sent, too; for the engine."""
+        self.talker: Talker | None = None
+        """Who talks in place of what plays; for the engine."""
         self._muted = False
         self._final_statistics = StreamStatistics()
 
@@ -120,12 +133,12 @@ class RtpStream:
     def mute(self) -> None:
         """Silence goes out instead of audio, from the next frame on; DTMF still goes out."""
         self._muted = True
-        self._engine.mute(self, muted=True)
+        self._arrange_mute()
 
     def unmute(self) -> None:
         """Audio goes out again."""
         self._muted = False
-        self._engine.mute(self, muted=False)
+        self._arrange_mute()
 
     @property
     def muted(self) -> bool:
@@ -141,18 +154,64 @@ class RtpStream:
 
     def remove_sink(self, sink: AudioSink) -> None:
         """Ends and closes the sink. One that was never added, or failed, is only closed."""
-        if sink in self.sinks:
-            self.sinks.remove(sink)
+        self._forget(sink)
         sink.close()
 
     def drop_sink(self, sink: AudioSink) -> None:
         """For the engine: a sink that failed must not be able to fail again."""
-        if sink in self.sinks:
-            self.sinks.remove(sink)
+        self._forget(sink)
         try:
             sink.close()
         except Exception:
             logger.exception("an audio sink failed to close")
+
+    # ---- live --------------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        """The listener gets one frame for each tick from now on."""
+        self.add_sink(listener)
+        if not self.closed:
+            listener.on_close = lambda: self.remove_sink(listener)
+            if listener.both:
+                self.listeners.append(listener)
+
+    def talk(self, talker: Talker) -> None:
+        """What is said goes out from the next frame on, instead of what plays, which goes on silently.
+
+        Raises:
+            AlreadyTalking: somebody else does.
+        """
+        if self.talker is not None:
+            raise AlreadyTalking
+        self.listen(talker)
+        if not self.closed:
+            self.talker = talker
+            self._arrange_mute()
+
+    def fill_live(self, frame: NDArray[np.int16]) -> None:
+        """For the engine: what goes out at this tick, where somebody talks or hears what is sent."""
+        played = self.queue.fill(frame)
+        if self.talker is not None:
+            self.talker.voice.fill(frame)
+        elif self._muted or not played:
+            frame[:] = 0
+            return
+        for listener in self.listeners:
+            listener.sent(frame)
+
+    def _arrange_mute(self) -> None:
+        self._engine.mute(self, muted=self._muted and self.talker is None)
+
+    def _forget(self, sink: AudioSink) -> None:
+        if sink in self.sinks:
+            self.sinks.remove(sink)
+        if sink in self.listeners:
+            self.listeners.remove(sink)
+        if sink is self.talker:
+            self.talker = None
+            self._arrange_mute()
+
+    # ---- keys and numbers --------------------------------------------------------------------------------------------
 
     def send_dtmf(self, digits: str, *, duration_ms: int = 160, gap_ms: int = 80) -> Playback:
         """Sends digits as telephone events, in step with the clock; audio that plays waits meanwhile.

@@ -7,6 +7,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from sipcore.call_audio import CallAudio
 from sipcore.call_life import CallLife
 from sipcore.call_transfers import CallTransfers
 from sipcore.errors import InvalidRequest, NoOngoingCall
@@ -37,18 +38,12 @@ from sipcore.requests import CallRequests, check_body, check_headers
 from sipcore.transfer import referred_by
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rtp.sinks import WavSink
-    from rtp.statistics import StreamStatistics
     from sipcore.broadcast import Subscription
     from sipcore.events import Reason
-    from sipcore.media import AudioInput, CallMedia, Playback
+    from sipcore.media import CallMedia
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.reoffer import Direction
     from sipcore.protocol.session_events import SessionEvent
@@ -72,7 +67,7 @@ class CallState(Enum):
     ENDED = "ended"
 
 
-class Call:
+class Call(CallAudio):
     """One call, outgoing or incoming. Leaving its ``async with`` block hangs it up.
 
     Methods that need a connected call raise :class:`~sipcore.errors.NoOngoingCall` on any other.
@@ -81,7 +76,7 @@ class Call:
     def __init__(self, runtime: Runtime, registration: Registration, session: InviteSession) -> None:
         self._runtime = runtime
         self._session = session
-        self._media: CallMedia | None = None
+        super().__init__()
         self.registration = registration
         """The account this call belongs to."""
         self.state = CallState.TRYING
@@ -232,69 +227,7 @@ class Call:
         """Waits until the call is over, whoever ends it."""
         return await self._life.wait_over()
 
-    # -- audio -----------------------------------------------------------------------------------------------------
-
-    def play(self, *sources: AudioInput) -> Playback:
-        """Queues audio behind whatever is playing, gap-free; ``await`` the result for the end.
-
-        Args:
-            sources: paths or bytes of anything libsndfile reads, or int16 arrays (samples,) at 8,000 Hz.
-
-        Raises:
-            NoOngoingCall: the call is not connected.
-            InvalidAudio: when awaited: a source holds no audio.
-        """
-        return self._connected_media().play(*sources)
-
-    def mute(self) -> None:
-        """Sends silence instead of what is played; RTP goes on. Idempotent."""
-        self._connected_media().mute()
-
-    def unmute(self) -> None:
-        """Undoes :meth:`mute`. Idempotent."""
-        self._connected_media().unmute()
-
-    @property
-    def muted(self) -> bool:
-        """Whether this side is muted."""
-        return self._media is not None and self._media.muted
-
-    def pause_listening(self) -> None:
-        """Readers of :meth:`audio` get silence from the next frame on; recordings and keys go on. Idempotent."""
-        self._connected_media().pause_listening(paused=True)
-
-    def resume_listening(self) -> None:
-        """Undoes :meth:`pause_listening`. Idempotent."""
-        self._connected_media().pause_listening(paused=False)
-
-    @property
-    def listening_paused(self) -> bool:
-        """Whether readers of :meth:`audio` get silence."""
-        return self._media is not None and self._media.listening_paused
-
-    def audio(self, *, max_frames: int = 250) -> AsyncIterator[NDArray[np.int16]]:
-        """The far end's audio: int16 arrays (160,) at 8,000 Hz, one per 20 ms, until the call ends.
-
-        Args:
-            max_frames: frames kept for a slow reader; beyond, the oldest are dropped.
-        """
-        if self._media is None:
-            raise NoOngoingCall("The call has no media")
-        return self._media.audio(max_frames)
-
-    def record(self, path: str | Path) -> WavSink:
-        """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call.
-
-        Returns:
-            The recording; its ``wait_closed`` waits until the file is complete.
-
-        Raises:
-            NoOngoingCall: the call has no media.
-            OSError: the file cannot be written.
-        """
-        if self._media is None:
-            raise NoOngoingCall("The call has no media")
-        return self._media.record(path)
+    # -- keys ------------------------------------------------------------------------------------------------------
 
     async def send_dtmf(
         self, digits: str, *, method: Literal["auto", "rfc4733", "info"] = "auto", duration_ms: int = 160
@@ -340,12 +273,6 @@ class Call:
         """Sends a MESSAGE inside the call (RFC 3428); as :meth:`send_info`."""
         checked = check_body(text, content_type)
         return await self._requests.send("MESSAGE", content_type, checked, check_headers(headers))
-
-    def statistics(self) -> StreamStatistics:
-        """Counters of the RTP stream so far (RFC 3550 §6.4, §A)."""
-        if self._media is None:
-            raise NoOngoingCall("The call has no media")
-        return self._media.statistics()
 
     def _connected_media(self) -> CallMedia:
         if self.state is not CallState.CONNECTED or self._media is None:

@@ -28,6 +28,7 @@ __all__ = [
     "RequestTimeout",
     "ServerUnreachable",
     "SipError",
+    "TalkInProgress",
     "TransferError",
     "TransferRejected",
     "TransferTimeout",
@@ -137,6 +138,10 @@ class HoldRejected(CallError):
 
 class CallInProgress(CallError):
     """The account already has an ongoing call."""
+
+
+class TalkInProgress(CallError):
+    """Somebody else talks into the call already."""
 
 
 class NoOngoingCall(CallError):

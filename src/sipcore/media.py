@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rtp.listener import Listener
 from rtp.sinks import Gate, QueueSink, WavSink
 from rtp.sources import ArraySource
-from rtp.stream import PlaybackResult
+from rtp.stream import AlreadyTalking, PlaybackResult
+from rtp.talker import Talker
 from rtp.wav import AudioError, load_wav
-from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall
+from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall, TalkInProgress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
@@ -195,6 +197,21 @@ class CallMedia:
         sink = QueueSink(max_frames, self._ears)
         self._stream.add_sink(sink)
         return sink
+
+    def listen(self, rate: int, max_frames: int) -> Listener:
+        """Both sides mixed, until the listener or the stream closes."""
+        listener = Listener(rate=rate, max_frames=max_frames)
+        self._stream.listen(listener)
+        return listener
+
+    def talk(self, rate: int, max_frames: int) -> Talker:
+        """Sends what is said instead of what plays, until the talker or the stream closes."""
+        talker = Talker(rate=rate, max_frames=max_frames)
+        try:
+            self._stream.talk(talker)
+        except AlreadyTalking:
+            raise TalkInProgress("Somebody else talks into the call already") from None
+        return talker
 
     def record(self, path: str | Path) -> WavSink:
         """Writes the far end's audio to a wav file until the stream closes."""

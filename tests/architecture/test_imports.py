@@ -39,8 +39,10 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("sipcore.config", "sipcore.protocol.sources"),
     ("sipcore.useragent", "rtp.engine"),  # starts and stops the media clock
     ("sipcore.useragent", "rtp.ports"),
-    ("sipcore.call", "rtp.sinks"),  # passes the WavSink of a recording on
-    ("sipcore.call", "rtp.statistics"),  # passes StreamStatistics on
+    ("sipcore.call_audio", "rtp.sinks"),  # passes the WavSink of a recording on
+    ("sipcore.call_audio", "rtp.listener"),  # passes those who listen
+    ("sipcore.call_audio", "rtp.talker"),  # and talk live on
+    ("sipcore.call_audio", "rtp.statistics"),  # passes StreamStatistics on
 }
 """Single arrows that the table does not allow, each with its reason."""
 
@@ -48,7 +50,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "sipmessage": {"sipcore.protocol.headers"},
     "aiortp": {"rtp.packet"},
     "dns": {"sipcore.net"},
-    "numpy": {"rtp", "sipcore.media", "sipcore.call", "service"},
+    "numpy": {"rtp", "sipcore.media", "sipcore.call_audio", "service"},
     "soundfile": {"rtp", "service.demo"},
     "soxr": {"rtp"},
     "matplotlib": {"service.demo"},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rtp.playback import Playback
 from rtp.ports import NoPortAvailable
+from rtp.stream import AlreadyTalking
+from rtp.talker import Talker
 
 if TYPE_CHECKING:
     from rtp.engine import MediaEngine
@@ -58,6 +60,14 @@ class SilentStream:
 
     def unmute(self) -> None:
         self.muted = False
+
+    def listen(self, listener: Any) -> None:
+        self.sinks.append(listener)
+
+    def talk(self, talker: Any) -> None:
+        if any(isinstance(sink, Talker) and not sink.closed for sink in self.sinks):
+            raise AlreadyTalking
+        self.sinks.append(talker)
 
     def add_sink(self, sink: Any) -> None:
         self.sinks.append(sink)

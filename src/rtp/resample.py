@@ -1,0 +1,78 @@
+"""8,000 Hz to 16,000 Hz and back, frame by frame, for audio that is live.
+
+A half-band filter (Crochiere and Rabiner, Multirate Digital Signal Processing, §4.2): of its two phases one is a plain
+delay, the other has 32 taps. Flat to 3.4 kHz, 75 dB down from 4.7 kHz on, 2 ms of delay. soxr's stream converter is as
+good, but hands its samples out in blocks of 60 to 120 ms, which a conversation cannot wait for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Downsampler", "Upsampler", "saturate"]
+
+TAPS = 32
+BEFORE = TAPS // 2 - 1
+"""Input samples that lie before the two between which the filter interpolates."""
+
+
+def _half_band() -> NDArray[np.float32]:
+    """The phase that is not a delay: a windowed sinc at odd multiples of half a sample, its sum 1."""
+    odd = np.arange(-TAPS + 1, TAPS, 2)
+    taps = np.sinc(odd / 2) * np.kaiser(2 * TAPS - 1, 7.86)[::2]
+    return np.asarray(taps / taps.sum(), np.float32)
+
+
+FILTER = _half_band()
+
+
+def saturate(samples: NDArray[np.float32] | NDArray[np.int32]) -> None:
+    """Cuts, in place, what int16 cannot hold."""
+    np.minimum(samples, 32767, out=samples)
+    np.maximum(samples, -32768, out=samples)
+
+
+class Upsampler:
+    """Doubles the rate."""
+
+    def __init__(self) -> None:
+        self._recent = np.zeros(TAPS - 1, np.int16)
+
+    def __call__(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
+        """int16 (n,) at 8,000 Hz to int16 (2 n,) at 16,000 Hz."""
+        count = len(samples)
+        line = np.concatenate((self._recent, samples))
+        self._recent = line[count:]
+        between = np.correlate(line.astype(np.float32), FILTER)
+        np.rint(between, out=between)
+        saturate(between)
+        doubled = np.empty(2 * count, np.int16)
+        doubled[::2] = line[BEFORE : BEFORE + count]
+        doubled[1::2] = between
+        return doubled
+
+
+class Downsampler:
+    """Halves the rate; what is above 4 kHz does not fold back."""
+
+    def __init__(self) -> None:
+        self._even = np.zeros(BEFORE, np.int16)
+        self._odd = np.zeros(TAPS - 1, np.int16)
+
+    def __call__(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
+        """int16 (2 n,) at 16,000 Hz to int16 (n,) at 8,000 Hz."""
+        count = len(samples) // 2
+        even = np.concatenate((self._even, samples[::2]))
+        odd = np.concatenate((self._odd, samples[1::2]))
+        self._even, self._odd = even[count:], odd[count:]
+        halved = np.correlate(odd.astype(np.float32), FILTER)
+        halved += even[:count]
+        halved *= 0.5
+        np.rint(halved, out=halved)
+        saturate(halved)
+        return halved.astype(np.int16)
