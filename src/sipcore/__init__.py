@@ -63,6 +63,7 @@ from sipcore.events import (
 )
 from sipcore.net.trace import Trace
 from sipcore.protocol.admission import TrafficStatistics
+from sipcore.protocol.identity import Caller
 from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest, Transfer
 from sipcore.tuning import tune_interpreter
@@ -87,6 +88,7 @@ __all__ = [
     "CallRinging",
     "CallState",
     "CallTimeout",
+    "Caller",
     "Capabilities",
     "DtmfReceived",
     "EndCause",

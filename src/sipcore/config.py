@@ -94,9 +94,43 @@ class Account:
     Somebody on the way may have taken the stronger one out."""
     outbound_proxy: str = ""
     """``host``, ``host:port``, or a ``sip:``/``sips:`` URI; every request of the account goes there first."""
+    transport: Literal["", "udp", "tcp", "tls"] = ""
+    """``udp``, ``tcp`` or ``tls``, instead of what ``address`` says."""
     display_name: str = ""
     expires: int = 600
     """Registration lifetime asked for, seconds."""
+    register_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """More header fields of each REGISTER, such as a provider's token."""
+    from_user: str = ""
+    """User part of From in calls and messages; empty: that of ``address``. REGISTER always names ``address``."""
+    from_domain: str = ""
+    """Host of From in calls and messages; empty: that of ``address``."""
+    contact_user: str = ""
+    """User part of Contact; empty: that of ``address``."""
+    preferred_identity: str = ""
+    """P-Preferred-Identity of calls (RFC 3325): a number, ``user@host``, a URI, or ``"Name" <uri>``."""
+    asserted_identity: str = ""
+    """P-Asserted-Identity of calls, for peers that trust this side (RFC 3325)."""
+    privacy: tuple[str, ...] = ()
+    """Privacy of calls (RFC 3323): ``id``, ``header``, ``user``, ``none`` and so on."""
+    anonymous: bool = False
+    """Calls hide who they are from: From and Contact are anonymous, Privacy is ``id`` where nothing else is asked."""
+    diversion: str = ""
+    """Diversion of calls (RFC 5806): whose number they are diverted from; as ``preferred_identity``."""
+    invite_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """More header fields of each INVITE that opens a call; those given for a call win over them."""
+    codecs: tuple[str, ...] = ()
+    """Audio codecs of this account's calls, best first; empty: the agent's."""
+    numbers: tuple[str, ...] = ()
+    """Further user parts that calls for this account come with; ``*``: any that no other account has."""
+    country_code: str = ""
+    """``49``: bare numbers are dialled as E.164, +49…; empty: as they are written."""
+    national_prefix: str = "0"
+    """Dialled before an area code, and dropped in E.164."""
+    international_prefix: str = "00"
+    """Dialled before a country code, and dropped in E.164."""
+    user_phone: bool = False
+    """Numbers are dialled with ``;user=phone`` (RFC 3261 §19.1.1)."""
     accept_from: tuple[str, ...] | None = None
     """Who may call beside the account's registrar and outbound proxy: addresses, networks such as ``192.0.2.0/24``, or
     ``any``. None: nobody else; where the account registers nowhere, anyone, unless the agent has an ``allow_from``."""
@@ -105,9 +139,11 @@ class Account:
 
     def __post_init__(self) -> None:
         from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
+        from sipcore.protocol.identity import check_account
         from sipcore.protocol.sources import parse_sources
 
         parse_account(self.address)
+        check_account(self)
         if self.outbound_proxy:
             parse_outbound_proxy(self.outbound_proxy)
         if self.accept_from is not None:

@@ -17,10 +17,11 @@ from sipcore.events import (
     RegistrationFailed,
     Unregistered,
 )
+from sipcore.protocol.identity import ACCOUNT_ITSELF, Caller
 from sipcore.requests import check_body, check_headers, require_success
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from sipcore.broadcast import Subscription
     from sipcore.config import Account
@@ -245,16 +246,24 @@ class Registration:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def place(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None) -> Call:
+    def place(
+        self,
+        to: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        caller: Caller = ACCOUNT_ITSELF,
+    ) -> Call:
         """Sends an INVITE and returns at once; :meth:`Call.connected` waits for the answer.
 
         Args:
             to: a URI, ``user@host[:port]``, or a bare user or number at the account's own domain.
-            headers: extension headers of the INVITE.
+            headers: extension headers of the INVITE; they win over the account's of the same name.
             timeout: seconds it may ring; default the agent's ``ring_timeout``.
+            caller: who the call is from, where it is not who the account says.
 
         Raises:
-            InvalidAddress, InvalidHeader: nothing was sent.
+            InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
             CallError: no RTP port is free.
         """
         uri = self._runtime.resolve_callee(to, self, field="callee_id")
@@ -267,6 +276,7 @@ class Registration:
             headers=extra,
             media_port=media.port,
             ring_timeout=self._runtime.config.ring_timeout if timeout is None else timeout,
+            caller=caller,
             now=self._runtime.now(),
         )
         call = Call(self._runtime, self, session)
@@ -276,15 +286,36 @@ class Registration:
         self._runtime.pump()
         return call
 
-    async def call(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None) -> Call:
+    async def call(
+        self,
+        to: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        from_user: str | None = None,
+        display_name: str | None = None,
+        privacy: Sequence[str] | None = None,
+        anonymous: bool | None = None,
+    ) -> Call:
         """Places a call and waits for the answer. Cancelling the wait cancels the call.
 
+        Args:
+            to: see :meth:`place`.
+            headers: see :meth:`place`.
+            timeout: see :meth:`place`.
+            from_user: instead of the account's, like those that follow.
+            display_name: of From.
+            privacy: tokens of RFC 3323.
+            anonymous: whether From hides who calls.
+
         Raises:
-            InvalidAddress, InvalidHeader: nothing was sent.
+            InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
             CallRejected, CallTimeout, CallCancelled, MediaNotAcceptable, AuthenticationFailed, ServerUnreachable:
                 no call came of it; ``code`` is the SIP status code.
         """
-        call = self.place(to, headers=headers, timeout=timeout)
+        tokens = None if privacy is None else tuple(privacy)
+        caller = Caller(from_user=from_user, display_name=display_name, privacy=tokens, anonymous=anonymous)
+        call = self.place(to, headers=headers, timeout=timeout, caller=caller)
         try:
             await call.connected()
         except asyncio.CancelledError:

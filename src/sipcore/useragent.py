@@ -16,7 +16,6 @@ from sipcore.errors import CallError, SipError
 from sipcore.events import EndCause, RegistrationFailed
 from sipcore.media import CallMedia
 from sipcore.net.driver import Driver
-from sipcore.protocol.addresses import parse_callee
 from sipcore.protocol.stack import (
     ExchangeDone,
     MessageArrived,
@@ -253,7 +252,7 @@ class UserAgent:
 
     def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
         """See :class:`~sipcore.runtime.Runtime`."""
-        return parse_callee(to, registration.address, field=field)
+        return registration.line.dial(to, field=field)
 
     async def forget_registration(self, registration: Registration) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""

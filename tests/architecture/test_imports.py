@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
 EXCEPTIONS: set[tuple[str, str]] = {
     ("sipcore.config", "sipcore.protocol.addresses"),  # an Account is checked when it is made
     ("sipcore.config", "sipcore.protocol.sources"),
+    ("sipcore.config", "sipcore.protocol.identity"),
     ("sipcore.useragent", "rtp.engine"),  # starts and stops the media clock
     ("sipcore.useragent", "rtp.ports"),
     ("sipcore.call_audio", "rtp.sinks"),  # passes the WavSink of a recording on

@@ -14,7 +14,7 @@ from sipcore.protocol.values import MalformedValue, Params, Uri
 if TYPE_CHECKING:
     from sipcore.protocol.flows import Transport
 
-__all__ = ["AccountAddress", "parse_account", "parse_callee", "parse_outbound_proxy"]
+__all__ = ["AccountAddress", "escaped_user", "parse_account", "parse_callee", "parse_outbound_proxy"]
 
 MAX_NAME = 1024
 """Characters of a name; longer ones are no names."""
@@ -133,7 +133,7 @@ def _dialled(user: str) -> str:
 def _at_home(user: str, account: AccountAddress | None, text: str, field: str) -> Uri:
     if account is None:
         raise InvalidAddress(f"{field}: {_shown(text)} needs a domain; write user@host", field=field)
-    return Uri("sips" if account.secure else "sip", _escaped(user), account.host, account.port)
+    return Uri("sips" if account.secure else "sip", escaped_user(user), account.host, account.port)
 
 
 def _telephone(rest: str, account: AccountAddress | None, text: str, field: str) -> Uri:
@@ -165,7 +165,7 @@ def _sip_uri(value: str, text: str, field: str) -> Uri:
     if "@" in user:
         raise InvalidAddress(f"{field}: {_shown(text)} has more than one '@'; write %40 in a user part", field=field)
     try:
-        uri = Uri.parse(f"{scheme.lower()}:{_escaped(user)}{at}{where}")
+        uri = Uri.parse(f"{scheme.lower()}:{escaped_user(user)}{at}{where}")
     except MalformedValue as error:
         raise InvalidAddress(f"{field}: {_shown(text)} is not an address: {error}", field=field) from None
     if uri.password is not None:
@@ -178,7 +178,7 @@ def _sip_uri(value: str, text: str, field: str) -> Uri:
     return uri
 
 
-def _escaped(user: str) -> str:
+def escaped_user(user: str) -> str:
     """The user part as §19.1.2 has it on the wire: reserved characters escaped, escapes that are there kept."""
     pieces = []
     position = 0

@@ -233,6 +233,7 @@ class Admission:
             return line
         user = request.uri.user_unescaped
         namesakes = [line for line in lines.values() if line.answers_to(user)]
+        namesakes = namesakes or [line for line in lines.values() if line.takes_any]
         if len(namesakes) < 2:
             return next(iter(namesakes), None)
         by_host = [line for line in namesakes if line.address.host == request.to.uri.host]

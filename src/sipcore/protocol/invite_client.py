@@ -110,7 +110,7 @@ class CallerSetup:
         session = self._session
         session.flow = flow
         session.offer_answer = OfferAnswer(
-            codecs=session.context.codecs,
+            codecs=session.identity.codecs or session.context.codecs,
             host=flow.advertised[0],
             port=self._media_port,
             ids=session.context.ids,

@@ -55,7 +55,7 @@ class CalleeSetup:
             self.reject(422, "", now, headers=too_small)
             return False
         offer_answer = OfferAnswer(
-            codecs=session.context.codecs,
+            codecs=session.identity.codecs or session.context.codecs,
             host=self.transaction.flow.advertised[0],
             port=media_port,
             ids=session.context.ids,

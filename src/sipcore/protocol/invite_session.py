@@ -73,6 +73,8 @@ class LocalIdentity:
     contact: Callable[[Flow], str]
     digest: DigestClient | None = field(default=None, repr=False)
     policy: CallPolicy = field(default_factory=CallPolicy)
+    codecs: tuple[str, ...] = ()
+    """Audio codecs, best first; empty: the user agent's."""
 
 
 _TAKEN = {

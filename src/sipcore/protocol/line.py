@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sipcore.protocol.addresses import parse_account, parse_outbound_proxy
+from sipcore.protocol.addresses import escaped_user, parse_account, parse_callee, parse_outbound_proxy
+from sipcore.protocol.dialling import DialPlan
 from sipcore.protocol.digest import Credentials, DigestClient
+from sipcore.protocol.identity import ACCOUNT_ITSELF, from_value, identity_headers, is_anonymous
 from sipcore.protocol.invite_session import LocalIdentity
 from sipcore.protocol.routing import target_of
 from sipcore.protocol.sources import parse_sources
@@ -15,6 +18,7 @@ from sipcore.protocol.values import NameAddr
 if TYPE_CHECKING:
     from sipcore.config import Account
     from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.identity import Caller
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.registrar_client import RegistrarClient
     from sipcore.protocol.values import Uri
@@ -30,7 +34,11 @@ class Line:
 
     def __init__(self, account: Account, ids: Ids) -> None:
         self.account = account
-        self.address = parse_account(account.address)
+        address = parse_account(account.address)
+        self.address = replace(address, transport=account.transport) if account.transport else address
+        self._plan = DialPlan(account.country_code, account.national_prefix, account.international_prefix)
+        own = (self.address.aor.user_unescaped, account.contact_user, *account.numbers)
+        self._users = {self._plan.e164(user) for user in own if user}
         self.token = ids.tag()
         self.digest = DigestClient(
             Credentials(account.auth_username or self.address.aor.user_unescaped, account.password),
@@ -39,11 +47,14 @@ class Line:
             allow_weaker=account.allow_weaker_digest,
         )
         self.identity = LocalIdentity(
-            address=str(NameAddr(self.address.aor, account.display_name)),
+            address=from_value(account, self.address),
             contact=self.contact,
             digest=self.digest,
             policy=account.calls,
+            codecs=account.codecs,
         )
+        self.registered_address = str(NameAddr(self.address.aor, account.display_name))
+        """From and To of REGISTER: always the address of record (§10.2)."""
         self.registrar: RegistrarClient | None = None
         self.registers = False
         """Whether it was ever to be registered."""
@@ -58,8 +69,13 @@ class Line:
         return f"<Line {self.address.aor}>"
 
     def answers_to(self, user: str) -> bool:
-        """Whether a call for ``user``, without escapes, is for this account."""
-        return self.address.aor.user_unescaped == user
+        """Whether a call for ``user``, without escapes, is for this account, by a name of its own."""
+        return user in self._users or self._plan.e164(user) in self._users
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether calls that no account has a name for are for this one."""
+        return "*" in self.account.numbers
 
     # -- its registrar and proxy -----------------------------------------------------------------------------------
 
@@ -84,23 +100,46 @@ class Line:
 
     def contact(self, flow: Flow) -> str:
         """Contact value for requests and responses on ``flow`` (RFC 3261 §8.1.1.8)."""
-        if self.address.secure:
-            return self.secure_contact(flow)
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<sip:{self._user_at(flow)}{transport};line={self.token}>"
+        return self._contact(self._contact_user, self.address.secure, flow)
 
-    def secure_contact(self, flow: Flow) -> str:
-        """The same as a ``sips:`` URI, which says of itself that it is reached over TLS (§26.2.2)."""
-        return f"<sips:{self._user_at(flow)};line={self.token}>"
+    @property
+    def _contact_user(self) -> str:
+        return escaped_user(self.account.contact_user) or self.address.aor.user or ""
 
-    def _user_at(self, flow: Flow) -> str:
+    def _contact(self, user: str, secure: bool, flow: Flow) -> str:
+        """A ``sips:`` URI says of itself that it is reached over TLS (§26.2.2)."""
         host, port = flow.advertised
         where = f"[{host}]" if ":" in host else host
-        return f"{self.address.aor.user}@{where}:{port}"
+        scheme = "sips" if secure else "sip"
+        transport = "" if secure or flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<{scheme}:{user}@{where}:{port}{transport};line={self.token}>"
 
-    def identity_in(self, *, secure: bool) -> LocalIdentity:
+    def identity_in(self, *, secure: bool, caller: Caller = ACCOUNT_ITSELF) -> LocalIdentity:
         """How the account presents itself in a session; with a ``sips:`` Contact where the session is secure."""
-        return replace(self.identity, contact=self.secure_contact) if secure else self.identity
+        hidden = is_anonymous(self.account, caller)
+        if caller is ACCOUNT_ITSELF and not secure and not hidden:
+            return self.identity
+        user = "anonymous" if hidden else self._contact_user
+        contact = partial(self._contact, user, secure or self.address.secure)
+        return replace(self.identity, address=from_value(self.account, self.address, caller), contact=contact)
+
+    def invite_headers(
+        self, given: tuple[tuple[str, str], ...], caller: Caller = ACCOUNT_ITSELF
+    ) -> tuple[tuple[str, str], ...]:
+        """Header fields of an INVITE that opens a call: those ``given``, and the account's."""
+        return identity_headers(self.account, self.address, given, caller)
+
+    def dial(self, to: str, *, field: str) -> Uri:
+        """Whom to call, as somebody wrote it, by the account's dial plan.
+
+        Raises:
+            InvalidAddress: it is no name; the message starts with ``field``.
+        """
+        uri = parse_callee(self._plan.expanded(to), self.address, field=field)
+        is_number = uri.user_unescaped.lstrip("+").isdigit() and uri.host == self.address.host
+        if self.account.user_phone and is_number and "user" not in uri.parameters:
+            return replace(uri, parameters=uri.parameters.with_(user="phone"), text="")
+        return uri
 
     def target(self, uri: Uri) -> Target:
         """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.

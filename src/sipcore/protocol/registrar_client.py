@@ -195,7 +195,7 @@ class RegistrarClient:
     def _send(self, expires: int, now: float) -> None:
         """One Call-ID for all, CSeq rising (§10.2); the request URI has no user part."""
         line = self._line
-        address = line.identity.address
+        address = line.registered_address
         self._request = self._uac.send(
             RequestPlan(
                 method="REGISTER",
@@ -207,7 +207,7 @@ class RegistrarClient:
                 target=line.target(line.address.registrar),
                 routes=line.routes,
                 contact=self._contact,
-                headers=(("Expires", str(expires)),),
+                headers=(("Expires", str(expires)), *line.account.register_headers),
                 digest=line.digest,
             ),
             self,

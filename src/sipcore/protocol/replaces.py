@@ -125,7 +125,7 @@ def find_replaced(
     if len(lines) > 1 or request.headers.get("Join") is not None:
         return 400
     session = dialogs.get(replaces.dialog_id)
-    if session is None or session.identity is not identity:
+    if session is None or session.identity.digest is not identity.digest:
         # Another account's call is none that this one may learn of.
         return 603 if session is None and replaces.dialog_id in over else 481
     if session.setting_up:

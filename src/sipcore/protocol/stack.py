@@ -16,6 +16,7 @@ from sipcore.protocol.builder import make_response
 from sipcore.protocol.deadlines import Deadlines
 from sipcore.protocol.dialog import DialogId
 from sipcore.protocol.exchange import Exchange
+from sipcore.protocol.identity import ACCOUNT_ITSELF
 from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from sipcore.config import Account, UserAgentConfig
     from sipcore.protocol.admission import TrafficStatistics
     from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.identity import Caller
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.values import Uri
     from sipcore.protocol.wire import Response
@@ -245,17 +247,18 @@ class Stack:
         media_port: int,
         ring_timeout: float,
         now: float,
+        caller: Caller = ACCOUNT_ITSELF,
     ) -> InviteSession:
         """Places a call (RFC 3261 §13.2.1)."""
         target = line.target(uri)
         # §8.1.1.8: a sips: URI in the request line, or in the top Route, asks for one in Contact.
-        identity = line.identity_in(secure=target.secure or uri.scheme == "sips")
+        identity = line.identity_in(secure=target.secure or uri.scheme == "sips", caller=caller)
         session = InviteSession(self, identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
         session.as_caller().start(
             uri=uri,
             target=target,
             routes=line.routes,
-            headers=headers,
+            headers=line.invite_headers(headers, caller),
             media_port=media_port,
             ring_timeout=ring_timeout,
             now=now,
