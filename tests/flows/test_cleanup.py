@@ -40,7 +40,7 @@ class _Chance:
         if not self.sessions:
             return
         session = self._rng.choice(self.sessions)
-        match self._rng.randrange(8):
+        match self._rng.randrange(9):
             case 0:
                 session.hang_up(now, code=self._rng.choice([486, 603]))
             case 1 | 2 if session.callee is not None:
@@ -50,7 +50,9 @@ class _Chance:
             case 5 if session.connected:
                 session.reoffer.offer(self._rng.choice(["sendonly", "sendrecv", "inactive"]), now)
             case 6 if session.connected:
-                session.refers.refer("sip:carol@192.0.2.3", (), now)
+                session.refers.refer("sip:carol@192.0.2.3", (), now, subscribe=self._rng.random() < 0.7)
+            case 7 if session.connected:
+                session.in_dialog.send(self._rng.choice(["INFO", "MESSAGE"]), "text/plain", b"hello", (), now)
             case _:
                 self._decide_refers(session, now)
         self._scene.network.flush()

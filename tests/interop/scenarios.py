@@ -26,6 +26,7 @@ from tests.interop.kit.scenario import (
 )
 
 __all__ = [
+    "ANNOUNCES_AND_REFUSES",
     "ANSWERED_WHILE_CANCELLED",
     "CALL_WITHOUT_OFFER",
     "EARLY_MEDIA",
@@ -216,6 +217,18 @@ EARLY_MEDIA = Scenario(
     ),
 )
 """RFC 3960: 183 with the answer, the same answer again in the 200."""
+
+ANNOUNCES_AND_REFUSES = Scenario(
+    "announces-and-refuses",
+    (
+        receive_invite(),
+        respond("183 Session Progress", body=sdp()),
+        pause(200),
+        respond("404 Not Found", headers=('Reason: Q.850;cause=1;text="Unallocated number"',)),
+        receive("ACK"),
+    ),
+)
+"""A gateway that says in early media why the call fails, and in a Reason header field."""
 
 HOLDS_AND_RESUMES = Scenario(
     "holds-and-resumes",

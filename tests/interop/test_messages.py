@@ -90,3 +90,17 @@ async def test_asking_who_is_there(peers: Peers) -> None:
         assert (answer.code, answer.extensions) == (200, ("timer", "replaces"))
         assert answer.methods == ("INVITE", "ACK", "BYE")
     await far_end.finished()
+
+
+async def test_baresip_takes_keys_and_messages(peers: Peers) -> None:
+    """A telephone through a proxy that challenges each request: INFO, MESSAGE in the call and outside of it."""
+    kamailio = await peers.kamailio()
+    bob = await peers.baresip("bob", kamailio)
+    async with agent("alice", kamailio=kamailio) as alice, await alice.line.call("bob") as call:
+        await bob.event("CALL_ESTABLISHED")
+        await call.send_dtmf("5#", method="info")
+        assert [event["param"] for event in bob.of_type("CALL_DTMF_START")] == ["5", "#"]
+        assert await call.send_message("hello") == 200
+        assert await alice.line.send_message("bob", "hello") == 200
+        assert "INVITE" in (await alice.line.probe(bob.uri)).methods
+        assert call.is_connected

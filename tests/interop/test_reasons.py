@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sipcore.errors import CallRejected
+from sipcore.events import Party, Reason
 from tests.interop import scenarios
+from tests.interop.kit.agent import agent
 from tests.interop.kit.line import open_line
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.voicebot import kind
@@ -36,4 +39,17 @@ async def test_the_reason_of_a_bye_is_in_the_status(peers: Peers) -> None:
     await line.bot.call(far_end.uri())
     finished = await line.bot.reached("OUTGOING_CALL_FINISHED")
     assert "(Q.850 41 Temporary failure)" in finished.description
+    await far_end.finished()
+
+
+async def test_an_announcement_before_the_refusal_is_known_of(peers: Peers) -> None:
+    """FIELD 21: early media, code, cause and who."""
+    far_end = await peers.sipp(scenarios.ANNOUNCES_AND_REFUSES)
+    async with agent() as bot:
+        call = bot.line.place(far_end.uri())
+        ended = await call.wait_ended()
+        assert (ended.by, ended.code, ended.early_media) == (Party.REMOTE, 404, True)
+        assert ended.reason == (Reason("Q.850", 1, "Unallocated number"),)
+        with pytest.raises(CallRejected, match=r"404 Not Found from .* [(]Q.850 1 Unallocated number[)]"):
+            await call.connected()
     await far_end.finished()
