@@ -375,7 +375,7 @@ class StreamConnection(asyncio.Protocol):
         self._deliver(last)
         self.why = self.why or f"not SIP: {error}"
         if last:
-            self._unfinished = True  # so that it ends by force where the peer does not read
+            self._owes = True  # so that it ends by force where the peer does not read
             asyncio.get_running_loop().call_soon(self.finish, self.why)
         else:
             self.abort(self.why)
