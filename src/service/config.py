@@ -24,6 +24,7 @@ from pydantic_settings import (
 from service.line import LineOptions
 from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
+from sipcore.protocol.addresses import parse_name_server
 from sipcore.protocol.sources import parse_sources
 
 if TYPE_CHECKING:
@@ -101,6 +102,19 @@ def _sources(value: object) -> tuple[str, ...]:
     return sources
 
 
+def _name_servers(value: object) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise ValueError("must be addresses, separated by commas")
+    servers = tuple(str(name).strip() for name in names if str(name).strip())
+    for server in servers:
+        try:
+            parse_name_server(server)
+        except InvalidRequest as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+    return servers
+
+
 def _host(value: object) -> str:
     host = str(value).strip()
     if not re.fullmatch(r"[A-Za-z0-9._-]*|\[?[0-9a-fA-F:.]+\]?", host):
@@ -153,6 +167,11 @@ class ServerSettings(BaseSettings):
     )
     sip_tls_verify_clients: bool = Field(
         default=False, description="Take TLS connections only from peers with a certificate of a trusted CA."
+    )
+    nameserver: Annotated[tuple[str, ...], BeforeValidator(_name_servers)] = Field(
+        default=(),
+        description="DNS servers to ask, separated by commas; by default those of /etc/resolv.conf.",
+        json_schema_extra={"metavar": "HOST[:PORT]"},
     )
     rtp_ports: Annotated[PortRange, BeforeValidator(_port_range)] = Field(
         default=PortRange(16384, 32767),
@@ -288,6 +307,7 @@ class ServerSettings(BaseSettings):
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,
+            nameservers=self.nameserver,
             tls=TlsConfig(
                 certificate=str(self.sip_tls_certificate or ""),
                 key=str(self.sip_tls_key or ""),

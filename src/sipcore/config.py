@@ -200,10 +200,15 @@ class UserAgentConfig:
     """Calls for a user that is not here get no answer, or 404."""
     timers: Timers = field(default_factory=Timers)
     tls: TlsConfig = field(default_factory=TlsConfig)
+    nameservers: tuple[str, ...] = ()
+    """DNS servers to ask, each ``HOST`` or ``HOST:PORT``; empty: those of ``/etc/resolv.conf``."""
 
     def __post_init__(self) -> None:
+        from sipcore.protocol.addresses import parse_name_server
         from sipcore.protocol.sources import parse_sources
 
+        for server in self.nameservers:
+            parse_name_server(server)
         parse_sources(self.allow_from, field="allow_from")
         for name in ("strangers", "unknown_users"):
             if getattr(self, name) not in ("silence", "refuse"):

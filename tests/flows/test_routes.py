@@ -116,7 +116,7 @@ def test_an_outbound_proxy_is_the_first_hop_of_everything(
         ("sip:a@example.com:5070;transport=tcp", "bob", ("example.com", 5070, "tcp")),
         ("sip:a@example.com;transport=tcp", "bob@example.org", ("example.org", None, None)),
         ("sip:a@example.com", "sip:bob@example.org:5080;transport=tcp", ("example.org", 5080, "tcp")),
-        ("sip:a@[2001:db8::1]", "bob", ("2001:db8::1", None, "udp")),
+        ("sip:a@[2001:db8::1]", "bob", ("2001:db8::1", None, None)),
     ],
 )
 def test_without_a_proxy_the_request_uri_decides(

@@ -86,12 +86,16 @@ class MemoryFlows:
         literal = ip_literal(target.host)
         return self._flow(literal, target) if literal is not None else None
 
-    async def flow_to(self, target: Target, *, prefer: Flow | None = None) -> Flow:
-        """A flow to a name.
+    async def flow_to(
+        self, target: Target, *, prefer: Flow | None = None, avoid: tuple[Flow, ...] = (), rest: float = 0.0
+    ) -> Flow:
+        """A flow to a name, which has one address only.
 
         Raises:
             ServerUnreachable: the network does not know it.
         """
+        if avoid:
+            raise ServerUnreachable(f"The host {target.host!r} has no further server")
         flow = self.flow_at_once(target, prefer=prefer)
         if flow is not None:
             return flow

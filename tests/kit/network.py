@@ -102,6 +102,8 @@ class Network:
         """Scripted loss, asked for every packet before chance is."""
         self.refusing: set[Address] = set()
         """Hosts that are up with nobody listening: senders are told, as by ICMP or a TCP reset."""
+        self.servers: dict[str, list[Address]] = {}
+        """What DNS says of a name, the best server first."""
         self._rng = rng
         self._nodes: dict[Address, Node] = {}
         self._queue: list[tuple[float, int, Callable[[float], None]]] = []
@@ -248,6 +250,14 @@ class StackNode:
     def _grant(self, wanted: FlowWanted) -> None:
         target = wanted.target
         remote = (target.host, target.port or 5060)
+        servers = self._network.servers.get(target.host)
+        if servers is not None or wanted.avoid:
+            tried = {flow.remote for flow in wanted.avoid}
+            left = [server for server in servers or () if server not in tried]
+            if not left:
+                self.stack.flow_failed(wanted.id, f"The host {target.host!r} has no further server", self._network.now)
+                return
+            remote = left[0]
         flow = wanted.prefer or Network.flow(self._address, remote, target.transport or "udp")
         self.stack.flow_ready(wanted.id, flow, self._network.now)
 

@@ -311,7 +311,7 @@ class TestFlows:
     ) -> None:
         async with Agent() as agent:
 
-            async def fail(target: Target, *, prefer: Flow | None = None) -> Flow:
+            async def fail(target: Target, **_: object) -> Flow:
                 raise ZeroDivisionError("a bug")
 
             monkeypatch.setattr(agent.driver.flows, "flow_to", fail)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipcore.errors import InvalidAddress
-from sipcore.protocol.addresses import parse_account, parse_callee, parse_outbound_proxy
+from sipcore.protocol.addresses import parse_account, parse_callee, parse_name_server, parse_outbound_proxy
 from sipcore.protocol.values import Uri
 
 HOME = parse_account("alice@example.com:5070")
@@ -18,22 +18,22 @@ HOME = parse_account("alice@example.com:5070")
 @pytest.mark.parametrize(
     ("text", "aor", "registrar", "transport"),
     [
-        ("alice@example.com", "sip:alice@example.com", "sip:example.com", "udp"),
-        ("alice@Example.COM:5070", "sip:alice@example.com:5070", "sip:example.com:5070", "udp"),
-        ("sip:alice@192.0.2.1", "sip:alice@192.0.2.1", "sip:192.0.2.1", "udp"),
+        ("alice@example.com", "sip:alice@example.com", "sip:example.com", None),
+        ("alice@Example.COM:5070", "sip:alice@example.com:5070", "sip:example.com:5070", None),
+        ("sip:alice@192.0.2.1", "sip:alice@192.0.2.1", "sip:192.0.2.1", None),
         ("SIP:alice@pbx1;transport=TCP", "sip:alice@pbx1", "sip:pbx1;transport=tcp", "tcp"),
         ("alice@example.com;transport=tls", "sip:alice@example.com", "sip:example.com;transport=tls", "tls"),
         ("alice@example.com:5060;transport=udp", "sip:alice@example.com:5060", "sip:example.com:5060", "udp"),
         ("sips:alice@example.com", "sips:alice@example.com", "sips:example.com", "tls"),
-        ("alice@[2001:DB8::1]", "sip:alice@[2001:db8::1]", "sip:[2001:db8::1]", "udp"),
-        ("alice@[2001:db8::1]:5061", "sip:alice@[2001:db8::1]:5061", "sip:[2001:db8::1]:5061", "udp"),
-        ("  alice@a_b.example.com.  ", "sip:alice@a_b.example.com.", "sip:a_b.example.com.", "udp"),
-        ("+43123@example.com", "sip:+43123@example.com", "sip:example.com", "udp"),
-        ("a%23b@example.com", "sip:a%23b@example.com", "sip:example.com", "udp"),
-        ("a#b@example.com", "sip:a%23b@example.com", "sip:example.com", "udp"),
+        ("alice@[2001:DB8::1]", "sip:alice@[2001:db8::1]", "sip:[2001:db8::1]", None),
+        ("alice@[2001:db8::1]:5061", "sip:alice@[2001:db8::1]:5061", "sip:[2001:db8::1]:5061", None),
+        ("  alice@a_b.example.com.  ", "sip:alice@a_b.example.com.", "sip:a_b.example.com.", None),
+        ("+43123@example.com", "sip:+43123@example.com", "sip:example.com", None),
+        ("a%23b@example.com", "sip:a%23b@example.com", "sip:example.com", None),
+        ("a#b@example.com", "sip:a%23b@example.com", "sip:example.com", None),
     ],
 )
-def test_account_forms(text: str, aor: str, registrar: str, transport: str) -> None:
+def test_account_forms(text: str, aor: str, registrar: str, transport: str | None) -> None:
     """RFC 3261 §10.2: the address of record has no transport, the registrar's URI no user."""
     address = parse_account(text)
     assert str(address.aor) == aor
@@ -258,3 +258,25 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         assert " " not in written
         assert not set('<>"') & set(written)
         assert Uri.parse(written) == uri
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        (" 192.0.2.53:5353 ", ("192.0.2.53", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[2001:db8::53]", ("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_name_servers(text: str, server: tuple[str, int]) -> None:
+    assert parse_name_server(text) == server
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ns.example.com", "192.0.2.53:", "192.0.2.53:0", "192.0.2.53:70000", "[::1", "a:b"]
+)
+def test_what_is_no_name_server(text: str) -> None:
+    with pytest.raises(InvalidAddress, match=r"^nameservers: "):
+        parse_name_server(text)

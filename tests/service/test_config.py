@@ -19,6 +19,7 @@ SAMPLES = {
     "sip_tls_verify": ("false", False),
     "sip_tls_wildcards": ("true", True),
     "sip_tls_verify_clients": ("true", True),
+    "nameserver": ("192.0.2.53, [::1]:5353", ("192.0.2.53", "[::1]:5353")),
     "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
     "advertise": ("203.0.113.7", "203.0.113.7"),
     "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),

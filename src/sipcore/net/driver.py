@@ -50,8 +50,11 @@ class Flows(Protocol):
     def flow_at_once(self, target: Target, *, prefer: Flow | None = None) -> Flow | None:
         """A flow that needs no waiting, or None."""
 
-    async def flow_to(self, target: Target, *, prefer: Flow | None = None) -> Flow:
-        """A flow, after names were looked up and a connection was opened."""
+    async def flow_to(
+        self, target: Target, *, prefer: Flow | None = None, avoid: tuple[Flow, ...] = (), rest: float = 0.0
+    ) -> Flow:
+        """A flow, after names were looked up and a connection was opened; to none of the servers of ``avoid``, the
+        last of which wants to rest for so many seconds."""
 
     async def hosts_of(self, target: Target) -> tuple[str, ...]:
         """Every IP address that a target may be reached at."""
@@ -246,6 +249,9 @@ class Driver:
 
     def _find_flow(self, wanted: FlowWanted) -> None:
         """At once where nothing has to be waited for: a thousand calls shall not be a thousand tasks."""
+        if wanted.avoid:
+            self._spawn(self._search(wanted))
+            return
         try:
             flow = self.flows.flow_at_once(wanted.target, prefer=wanted.prefer)
         except ServerUnreachable as error:
@@ -263,7 +269,7 @@ class Driver:
 
     async def _search(self, wanted: FlowWanted) -> None:
         try:
-            flow = await self.flows.flow_to(wanted.target, prefer=wanted.prefer)
+            flow = await self.flows.flow_to(wanted.target, prefer=wanted.prefer, avoid=wanted.avoid, rest=wanted.rest)
         except ServerUnreachable as error:
             self._tell(partial(self._stack.flow_failed, wanted.id, str(error)), "a target that is unreachable")
         except Exception as error:

@@ -16,6 +16,7 @@ from sipcore.net.binding import bind, hosts_to_bind
 from sipcore.net.resolver import Resolver, default_port, default_transport
 from sipcore.net.stream import Secured, StreamEndpoint, StreamLimits
 from sipcore.net.tls import client_context, server_context
+from sipcore.protocol.addresses import parse_name_server
 from sipcore.protocol.flows import Flow
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class FlowManager:
     covers both).
 
     Args:
-        config: ``sip_host``, ``sip_port``, ``advertise`` and ``tls`` are used.
+        config: ``sip_host``, ``sip_port``, ``advertise``, ``nameservers`` and ``tls`` are used.
         on_message: called with each message and its flow; several may come in one round of the loop.
         on_flow_closed: called from the loop, never from inside :meth:`send`, when a connection is gone, or
             when UDP to a remote is known not to arrive; the string says why.
@@ -83,8 +84,8 @@ class FlowManager:
         self._udp: dict[socket.AddressFamily, UdpSocket] = {}
         self._flows: dict[Address, Flow] = {}
         """UDP flows by remote."""
-        self._suspects: set[Address] = set()
-        """Remotes that failed lately; tried last."""
+        self._suspects: dict[Address, float] = {}
+        """Remotes that failed lately, tried last, and until when."""
         self._forgetting: asyncio.TimerHandle | None = None
         self._open = False
 
@@ -102,7 +103,10 @@ class FlowManager:
         self._host = hosts[0]
         self._locals = LocalAddresses(hosts)
         self._resolver = self._given_resolver or Resolver(
-            ipv4=self._locals.serves("127.0.0.1"), ipv6=self._locals.serves("::1"), rng=random.SystemRandom()
+            ipv4=self._locals.serves("127.0.0.1"),
+            ipv6=self._locals.serves("::1"),
+            rng=random.SystemRandom(),
+            nameservers=tuple(parse_name_server(server) for server in self._config.nameservers),
         )
         self._tcp = self._stream_endpoint("tcp", None)
         server = server_context(tls) if tls.certificate else None
@@ -192,18 +196,30 @@ class FlowManager:
             return self._udp_flow(remote)
         return self._streams(transport).find(remote)
 
-    async def flow_to(self, target: Target, *, prefer: Flow | None = None) -> Flow:
+    async def flow_to(
+        self, target: Target, *, prefer: Flow | None = None, avoid: tuple[Flow, ...] = (), rest: float = 0.0
+    ) -> Flow:
         """A flow to a target; a name's endpoints are tried in order, those that failed lately last.
+
+        Args:
+            avoid: flows to endpoints that failed and are not tried again (RFC 3263 §4.3).
+            rest: seconds for which the last of them asked to be left alone.
 
         Raises:
             ServerUnreachable: no endpoint can be reached; a sentence says which and why.
         """
-        flow = self.flow_at_once(target, prefer=prefer)
-        if flow is not None:
-            return flow
-        endpoints = await self._resolver.resolve(target)
+        if avoid:
+            self._suspect(avoid[-1].remote, max(rest, MEMORY))
+        else:
+            flow = self.flow_at_once(target, prefer=prefer)
+            if flow is not None:
+                return flow
+        failed = {(flow.transport, flow.remote) for flow in avoid}
+        found = await self._resolver.resolve(target)
+        endpoints = [endpoint for endpoint in found if (endpoint.transport, endpoint.address) not in failed]
         endpoints.sort(key=lambda endpoint: endpoint.address in self._suspects)
-        failure = ServerUnreachable(f"The host {target.host!r} has no address")
+        what = "no further server" if avoid else "no address"
+        failure = ServerUnreachable(f"The host {target.host!r} has {what}")
         for endpoint in endpoints[:MAX_ATTEMPTS]:
             try:
                 return await self._flow_to_endpoint(endpoint, target.host)
@@ -259,8 +275,11 @@ class FlowManager:
         port = (self._tls_port or local[1]) if transport == "tls" else self._port
         return Flow(transport, local, remote, number, advertised=(host, port))
 
-    def _suspect(self, address: Address) -> None:
-        self._suspects.add(address)
+    def _suspect(self, address: Address, seconds: float = MEMORY) -> None:
+        until = self._loop.time() + seconds
+        if len(self._suspects) >= MAX_FLOWS:
+            self._suspects.clear()
+        self._suspects[address] = max(until, self._suspects.get(address, 0.0))
         self._forget_later()
 
     def _forget_later(self) -> None:
@@ -270,8 +289,11 @@ class FlowManager:
     def _forget(self) -> None:
         self._forgetting = None
         self._flows.clear()
-        self._suspects.clear()
+        now = self._loop.time()
+        self._suspects = {address: until for address, until in self._suspects.items() if until > now}
         self._locals.forget()
+        if self._suspects:
+            self._forget_later()
 
     # -- messages --------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
-"""Names to addresses: RFC 3263 §4.2 in its common form (SRV, then A and AAAA), the hosts file first."""
+"""Names to addresses: RFC 3263 (NAPTR, SRV, then A and AAAA), the hosts file first."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import dns.asyncresolver
 import dns.exception
+import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
 from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import ip_literal
 from sipcore.net.shared import SharedTasks
+from sipcore.protocol.flows import Transport
 
 if TYPE_CHECKING:
     import random
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from dns.rdtypes.IN.SRV import SRV
 
     from sipcore.net.addresses import Address
-    from sipcore.protocol.flows import Target, Transport
+    from sipcore.protocol.flows import Target
 
 __all__ = ["Endpoint", "HostsFile", "Resolver", "default_port", "default_transport"]
 
@@ -32,7 +35,15 @@ log = logging.getLogger(__name__)
 
 QUERY_LIFETIME = 5.0
 """Seconds for one question, all name servers and retries together."""
+NAPTR_LIFETIME = 2.0
+"""Seconds for the NAPTR question: many domains have none, and some routers do not answer it at all."""
 MAX_SRV_TARGETS = 8
+MAX_SERVICES = 8
+"""NAPTR records of one domain that are followed."""
+LONGEST_NEGATIVE = 300.0
+"""Seconds for which it is remembered that something is not there, whatever DNS says (RFC 2308 §5)."""
+
+_NAPTR_SERVICES: dict[str, Transport] = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ class Resolver:
         rng: spreads load over SRV records of equal priority (RFC 2782).
         hosts: the hosts file.
         configuration: ``resolv.conf``; read again whenever it changes.
+        nameservers: asked instead of those in it.
     """
 
     def __init__(
@@ -71,14 +83,16 @@ class Resolver:
         rng: random.Random,
         hosts: Path = Path("/etc/hosts"),
         configuration: Path = Path("/etc/resolv.conf"),
+        nameservers: tuple[Address, ...] = (),
     ) -> None:
         self._types = [dns.rdatatype.A] * ipv4 + [dns.rdatatype.AAAA] * ipv6
         self._rng = rng
         self._hosts = HostsFile(hosts)
         self._configuration = configuration
+        self._servers = nameservers
         self._configured_at: int | None = None
         self._dns: dns.asyncresolver.Resolver | None = None
-        self._asking: SharedTasks[Target, list[Endpoint]] = SharedTasks()
+        self._asking: SharedTasks[tuple[str, dns.rdatatype.RdataType], dns.resolver.Answer] = SharedTasks()
 
     async def resolve(self, target: Target) -> list[Endpoint]:
         """At least one endpoint, in the order to try them.
@@ -86,7 +100,8 @@ class Resolver:
         Raises:
             ServerUnreachable: the name has no address, or DNS does not answer; the sentence names the host.
         """
-        return await self._asking.get(target, lambda: self._resolve(target))
+        # Questions are shared and not their outcome: each caller draws its own order of servers.
+        return await self._resolve(target)
 
     async def close(self) -> None:
         """Gives up on every question."""
@@ -94,40 +109,66 @@ class Resolver:
 
     async def _resolve(self, target: Target) -> list[Endpoint]:
         host = target.host.rstrip(".")
-        transport = default_transport(target)
         if ip_literal(host) is None and target.port is None and "." in host and not self._local(host):
-            endpoints = await self._from_srv(host, target)
+            endpoints = await self._from_services(host, target)
             if endpoints:
                 return endpoints
+        transport = default_transport(target)
         port = default_port(transport) if target.port is None else target.port
         return [Endpoint(transport, (address, port)) for address in await self._addresses(host)]
 
-    async def _from_srv(self, host: str, target: Target) -> list[Endpoint]:
-        """RFC 3263 §4.1 without NAPTR: an open transport is UDP if it has records, else TCP."""
-        choices: list[Transport] = [target.transport] if target.transport is not None else ["udp", "tcp"]
-        for transport in choices:
-            service = "_sips._tcp" if transport == "tls" else f"_sip._{transport}"
-            records = await self._srv(f"{service}.{host}")
-            found = await asyncio.gather(
-                *(self._addresses(str(record.target).rstrip(".")) for record in records),
-                return_exceptions=True,
-            )
-            endpoints: list[Endpoint] = []
-            for record, addresses in zip(records, found, strict=True):
-                if isinstance(addresses, ServerUnreachable):
-                    log.info("SRV target of %s skipped: %s", host, addresses)
-                elif isinstance(addresses, BaseException):
-                    raise addresses
-                else:
-                    endpoints += [Endpoint(transport, (address, record.port)) for address in addresses]
+    async def _from_services(self, host: str, target: Target) -> list[Endpoint]:
+        """The servers behind the first service of the domain that has any (RFC 3263 §4.1, §4.2)."""
+        named = target.transport
+        if named is not None and not target.secure:
+            services = [(named, _service(named, host))]
+        else:
+            services = await self._naptr(host, secure=target.secure)
+            if not services:
+                usual: tuple[Transport, ...] = ("tls",) if target.secure else ("udp", "tcp", "tls")
+                services = [(transport, _service(transport, host)) for transport in usual]
+        found = await asyncio.gather(*(self._srv(name) for _, name in services))
+        for (transport, _), records in zip(services, found, strict=True):
+            endpoints = await self._endpoints(host, transport, records)
             if endpoints:
                 return endpoints
         return []
 
+    async def _naptr(self, host: str, *, secure: bool) -> list[tuple[Transport, str]]:
+        """Transports of the domain and the names of their SRV records, in its own order of preference."""
+        try:
+            answer = await self._query(host, dns.rdatatype.NAPTR, lifetime=min(NAPTR_LIFETIME, QUERY_LIFETIME))
+        except (dns.exception.DNSException, OSError) as error:
+            log.debug("no NAPTR records of %s: %s", host, error)
+            return []
+        services: list[tuple[Transport, str]] = []
+        for record in sorted(answer, key=lambda record: (record.order, record.preference)):
+            transport = _NAPTR_SERVICES.get(record.service.decode("ascii", "replace").upper())
+            # Only the "s" flag, which leads to SRV, is one of SIP's; a sips: URI takes TLS alone.
+            if transport is None or record.flags.lower() != b"s" or (secure and transport != "tls"):
+                continue
+            services.append((transport, str(record.replacement).rstrip(".")))
+        return services[:MAX_SERVICES]
+
+    async def _endpoints(self, host: str, transport: Transport, records: Sequence[SRV]) -> list[Endpoint]:
+        found = await asyncio.gather(
+            *(self._addresses(str(record.target).rstrip(".")) for record in records),
+            return_exceptions=True,
+        )
+        endpoints: list[Endpoint] = []
+        for record, addresses in zip(records, found, strict=True):
+            if isinstance(addresses, ServerUnreachable):
+                log.info("SRV target of %s skipped: %s", host, addresses)
+            elif isinstance(addresses, BaseException):
+                raise addresses
+            else:
+                endpoints += [Endpoint(transport, (address, record.port)) for address in addresses]
+        return endpoints
+
     async def _srv(self, name: str) -> list[SRV]:
         """SRV records in the order of RFC 2782; none where DNS gives none, for whatever reason."""
         try:
-            answer = await self._nameservers().resolve(name, dns.rdatatype.SRV, lifetime=QUERY_LIFETIME)
+            answer = await self._query(name, dns.rdatatype.SRV)
         except (dns.exception.DNSException, OSError) as error:
             log.debug("no SRV records of %s: %s", name, error)
             return []
@@ -168,16 +209,31 @@ class Resolver:
 
     async def _ask(self, host: str, kind: dns.rdatatype.RdataType) -> list[str]:
         """Addresses of one type; none where the name exists without any."""
-        answer = await self._nameservers().resolve(
-            host,
-            kind,
-            lifetime=QUERY_LIFETIME,
-            raise_on_no_answer=False,
-            search="." not in host,
-        )
+        answer = await self._query(host, kind, raise_on_no_answer=False, search="." not in host)
         if answer.rrset is None:
             return []
         return [str(record.address) for record in answer.rrset]
+
+    async def _query(
+        self,
+        name: str,
+        kind: dns.rdatatype.RdataType,
+        *,
+        lifetime: float | None = None,
+        raise_on_no_answer: bool = True,
+        search: bool | None = None,
+    ) -> dns.resolver.Answer:
+        """One question, asked once for all who want to know the same at the same time."""
+        return await self._asking.get(
+            (name.lower(), kind),
+            lambda: self._nameservers().resolve(
+                name,
+                kind,
+                lifetime=QUERY_LIFETIME if lifetime is None else lifetime,
+                raise_on_no_answer=raise_on_no_answer,
+                search=search,
+            ),
+        )
 
     def _local(self, host: str) -> list[str]:
         """What the hosts file says; ``localhost`` is known without it (RFC 6761 §6.3)."""
@@ -193,12 +249,31 @@ class Resolver:
         Raises:
             NoResolverConfiguration: it names no server.
         """
+        if self._servers:
+            if self._dns is None:
+                self._dns = dns.asyncresolver.Resolver(configure=False)
+                self._dns.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in self._servers]
+                self._dns.cache = _Cache(1024)
+            return self._dns
         changed_at = _modified(self._configuration)
         if self._dns is None or changed_at != self._configured_at:
             self._dns = dns.asyncresolver.Resolver(filename=str(self._configuration))
-            self._dns.cache = dns.resolver.LRUCache(1024)
+            self._dns.cache = _Cache(1024)
             self._configured_at = changed_at
         return self._dns
+
+
+class _Cache(dns.resolver.LRUCache):
+    """dnspython's, as long as the TTLs say; what is not there is forgotten after some minutes, and at once where the
+    answer does not say for how long that holds (RFC 2308 §5)."""
+
+    def put(self, key: dns.resolver.CacheKey, value: dns.resolver.Answer) -> None:
+        """See :class:`dns.resolver.LRUCache`."""
+        if value.rrset is None:
+            if not any(entry.rdtype == dns.rdatatype.SOA for entry in value.response.authority):
+                return
+            value.expiration = min(value.expiration, time.time() + LONGEST_NEGATIVE)
+        super().put(key, value)
 
 
 class HostsFile:
@@ -233,6 +308,10 @@ class HostsFile:
                 if literal not in known:
                     known.append(literal)
         return names
+
+
+def _service(transport: Transport, host: str) -> str:
+    return f"_sips._tcp.{host}" if transport == "tls" else f"_sip._{transport}.{host}"
 
 
 def _modified(path: Path) -> int | None:

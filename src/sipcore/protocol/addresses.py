@@ -14,7 +14,14 @@ from sipcore.protocol.values import MalformedValue, Params, Uri
 if TYPE_CHECKING:
     from sipcore.protocol.flows import Transport
 
-__all__ = ["AccountAddress", "escaped_user", "parse_account", "parse_callee", "parse_outbound_proxy"]
+__all__ = [
+    "AccountAddress",
+    "escaped_user",
+    "parse_account",
+    "parse_callee",
+    "parse_name_server",
+    "parse_outbound_proxy",
+]
 
 MAX_NAME = 1024
 """Characters of a name; longer ones are no names."""
@@ -44,7 +51,8 @@ class AccountAddress:
     host: str
     """Domain, IPv4, or IPv6 without brackets; lower case."""
     port: int | None
-    transport: Transport
+    transport: Transport | None
+    """As written; None leaves it to DNS, which is UDP where DNS says nothing (RFC 3263 §4.1)."""
     secure: bool
     """Written with ``sips:``."""
     text: str
@@ -58,7 +66,8 @@ class AccountAddress:
     @property
     def registrar(self) -> Uri:
         """Where to register: the address without its user part (§10.2)."""
-        parameters = Params() if self.transport == "udp" or self.secure else Params({"transport": self.transport})
+        plain = self.transport in (None, "udp") or self.secure
+        parameters = Params() if plain else Params({"transport": self.transport})
         return Uri("sips" if self.secure else "sip", None, self.host, self.port, parameters)
 
     @property
@@ -78,7 +87,7 @@ def parse_account(text: str, *, field: str = "account_name") -> AccountAddress:
         raise InvalidAddress(f"{field}: {_shown(text)} has no user part; write user@host", field=field)
     if uri.headers:
         raise InvalidAddress(f"{field}: {_shown(text)} has header fields; an account has none", field=field)
-    return AccountAddress(uri.user, uri.host, uri.port, uri.transport or "udp", uri.scheme == "sips", text)
+    return AccountAddress(uri.user, uri.host, uri.port, uri.transport, uri.scheme == "sips", text)
 
 
 def parse_outbound_proxy(text: str, *, field: str = "outbound_proxy") -> Uri:
@@ -93,6 +102,25 @@ def parse_outbound_proxy(text: str, *, field: str = "outbound_proxy") -> Uri:
         raise InvalidAddress(f"{field}: {_shown(text)} names a user; write host[:port] or a sip: URI", field=field)
     parameters = uri.parameters if "lr" in uri.parameters else uri.parameters.with_(lr=None)
     return replace(uri, parameters=parameters, headers=(), text="")
+
+
+def parse_name_server(text: str, *, field: str = "nameservers") -> tuple[str, int]:
+    """``HOST``, ``HOST:PORT``, ``[HOST]:PORT``, where HOST is an IP address; the port is 53 unless given.
+
+    Raises:
+        InvalidAddress: it is none; the message starts with ``field``.
+    """
+    value = text.strip()
+    host, _, port = (value, "", "53") if value.count(":") > 1 and "]" not in value else value.rpartition(":")
+    if not host or host.endswith(("[", ":")) or (value.endswith("]") and value.startswith("[")):
+        host, port = value, "53"
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not (_is_ipv4(host) or (":" in host and _is_host(host))) or not re.fullmatch(r"\d{1,5}", port):
+        raise InvalidAddress(f"{field}: {_shown(text)} is not HOST or HOST:PORT with an IP address", field=field)
+    if not 0 < int(port) <= 65535:
+        raise InvalidAddress(f"{field}: {_shown(text)} has no port between 1 and 65535", field=field)
+    return host, int(port)
 
 
 def parse_callee(text: str, account: AccountAddress | None, *, field: str = "callee_id") -> Uri:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from sipcore.errors import AuthenticationFailed, RegistrationRejected, RegistrationTimeout, ServerUnreachable, SipError
 from sipcore.events import Registered, RegistrationEvent, RegistrationFailed, Unregistered
 from sipcore.protocol.builder import reason_phrase
+from sipcore.protocol.routing import retry_after
 from sipcore.protocol.uac import RequestPlan
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class RegistrarClient:
         self._announced = False
         """Whether the last event told was Registered: refreshes are silent."""
         self._request: UacRequest | None = None
+        self.flow: Flow | None = None
+        """What the binding was made on: refreshes, and calls by way of the registrar, go there while it is open."""
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
@@ -209,6 +212,7 @@ class RegistrarClient:
                 contact=self._contact,
                 headers=(("Expires", str(expires)), *line.account.register_headers),
                 digest=line.digest,
+                flow=self.flow,
             ),
             self,
             now,
@@ -234,11 +238,12 @@ class RegistrarClient:
                 self.expires_at = now + self._granted(response)
             self._unregister(now)
         elif response.status < 300:
+            self.flow = request.flow
             self._bound(response, now)
         elif response.status == 423 and self._obeys_minimum(response):
             self._send(self._wanted, now)
         else:
-            self._failed(self._error(request, response), now, retry_after=_retry_after(response))
+            self._failed(self._error(request, response), now, retry_after=retry_after(response))
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """The registrar was not reached, or is silent."""
@@ -316,6 +321,7 @@ class RegistrarClient:
     def _failed(self, error: SipError, now: float, *, retry_after: float | None = None) -> None:
         self._failures += 1
         self._announced = False
+        self.flow = None
         wait = self._backoff.delay(self._failures, self._rng)
         if isinstance(error, AuthenticationFailed) or error.code == 403:
             wait = max(wait, self._backoff.refused_credentials)
@@ -328,9 +334,3 @@ class RegistrarClient:
     def _enter(self, state: RegistrarState) -> None:
         log.debug("registration of %s: %s -> %s", self._line.address.key, self.state.value, state.value)
         self.state = state
-
-
-def _retry_after(response: Response) -> float | None:
-    """Retry-After in seconds (§20.33), at most an hour: nobody is locked out for good by one header."""
-    digits = (response.headers.get("Retry-After") or "").strip().split(" ")[0].split(";")[0].split("(")[0]
-    return min(float(digits), 3600.0) if digits.isascii() and digits.isdigit() else None

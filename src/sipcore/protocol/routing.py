@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from sipcore.protocol.flows import Target
@@ -11,9 +12,19 @@ if TYPE_CHECKING:
 
     from sipcore.protocol.flows import Flow, Transport
     from sipcore.protocol.values import NameAddr, Uri
-    from sipcore.protocol.wire import Request
+    from sipcore.protocol.wire import Request, Response
 
-__all__ = ["asks_for_secure_contact", "leads_to", "request_line_and_routes", "target_of"]
+__all__ = [
+    "asks_for_secure_contact",
+    "is_address",
+    "leads_to",
+    "request_line_and_routes",
+    "retry_after",
+    "target_of",
+]
+
+LONGEST_REST = 3600.0
+"""Seconds; nobody is locked out for good by one header."""
 
 
 def target_of(uri: Uri, *, transport: Transport | None = None) -> Target:
@@ -50,6 +61,21 @@ def request_line_and_routes(remote_target: Uri, route_set: Sequence[NameAddr]) -
         return remote_target, tuple(str(route) for route in route_set)
     rest = tuple(str(route) for route in route_set[1:])
     return first.uri.without_headers(), (*rest, f"<{remote_target}>")
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address and no name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def retry_after(response: Response) -> float | None:
+    """Retry-After in seconds (RFC 3261 §20.33), at most an hour; None where there is none."""
+    digits = (response.headers.get("Retry-After") or "").strip().split(" ")[0].split(";")[0].split("(")[0]
+    return min(float(digits[:9]), LONGEST_REST) if digits.isascii() and digits.isdigit() else None
 
 
 def asks_for_secure_contact(request: Request) -> bool:

@@ -330,11 +330,13 @@ class Stack:
         prefer: Flow | None,
         ready: Callable[[Flow, float], None],
         failed: Callable[[str, float], None],
+        avoid: tuple[Flow, ...] = (),
+        rest: float = 0.0,
     ) -> None:
         """See :class:`~sipcore.protocol.uac.FlowWaiter`."""
         self._flow_number += 1
         self._flow_waiters[self._flow_number] = (ready, failed)
-        self._events.append(FlowWanted(self._flow_number, target, prefer))
+        self._events.append(FlowWanted(self._flow_number, target, prefer, avoid, rest))
 
     def _transmit(self, flow: Flow, data: bytes) -> None:
         self._transmits.append((flow, data))

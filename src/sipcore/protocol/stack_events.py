@@ -32,6 +32,10 @@ class FlowWanted:
     id: int
     target: Target
     prefer: Flow | None
+    avoid: tuple[Flow, ...] = ()
+    """Flows to servers of ``target`` that failed: another one is wanted (RFC 3263 §4.3)."""
+    rest: float = 0.0
+    """Seconds for which the last of them asked to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sipcore.protocol.builder import make_request
+from sipcore.protocol.routing import is_address, retry_after
 from sipcore.protocol.transaction import TransactionFailure
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowWaiter", "RequestPlan", "Uac", "UacCore", "UacFailure", "UacHandler", "UacRequest"]
 
+MAX_SERVERS = 8
+"""Servers of one target that a request is sent to, one after the other."""
 MAX_CHALLENGES = 5
 """A request is sent at most this many times more for 401/407; a proxy chain needs one each."""
 
@@ -91,8 +94,15 @@ class FlowWaiter(Protocol):
         prefer: Flow | None,
         ready: Callable[[Flow, float], None],
         failed: Callable[[str, float], None],
+        avoid: tuple[Flow, ...] = (),
+        rest: float = 0.0,
     ) -> None:
-        """Calls ``ready(flow, now)`` or ``failed(sentence, now)`` later, exactly once."""
+        """Calls ``ready(flow, now)`` or ``failed(sentence, now)`` later, exactly once.
+
+        Args:
+            avoid: flows to servers of ``target`` that failed; another server is wanted.
+            rest: seconds for which the last of them asked to be left alone.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +121,8 @@ class UacRequest:
     """Why the challenge that it ended with was not answered, where that was this side's own decision."""
     tried_again: bool = False
     """Sent a second time because the connection it first went out on was dead."""
+    tried: tuple[Flow, ...] = ()
+    """Flows to servers of the target that failed (RFC 3263 §4.3)."""
     cancelled: bool = False
     done: bool = False
 
@@ -159,13 +171,15 @@ class Uac:
             return
         plan = pending.plan
         body = plan.body if isinstance(plan.body, bytes) else plan.body(flow)
+        # For the next server it is the same request (RFC 3263 §4.3): only its branch, and what names the flow, is new.
+        same = pending.request if pending.tried else None
         request = make_request(
             plan.method,
             plan.uri,
             from_=plan.from_,
             to=plan.to,
             call_id=plan.call_id,
-            cseq=plan.next_cseq(),
+            cseq=plan.next_cseq() if same is None else same.cseq.number,
             routes=plan.routes,
             contact=plan.contact(flow) if plan.contact is not None else "",
             headers=plan.headers,
@@ -195,8 +209,40 @@ class Uac:
             return
         if response.status < 300 and pending.plan.digest is not None and pending.request is not None:
             pending.plan.digest.accepted(pending.request, response)
+        if response.status == 503 and self._fails_over(
+            pending, lambda at: self._finish(pending, response, at), rest=retry_after(response) or 0.0
+        ):
+            return
+        self._finish(pending, response, now)
+
+    def _finish(self, pending: UacRequest, response: Response, now: float) -> None:
+        if pending.done and response.status >= 300:
+            return
         pending.done = True
         pending.handler.on_final(pending, response, now)
+
+    def _fails_over(self, pending: UacRequest, give_up: Callable[[float], None], *, rest: float = 0.0) -> bool:
+        """Whether the request goes to the next server of its target (RFC 3263 §4.3): the one it went to is silent,
+        unreachable, or overloaded. ``give_up`` is called later where there is no next one.
+
+        What was answered with a provisional response is not sent elsewhere after a failure: it may ring there.
+        """
+        flow, transaction = pending.flow, pending.transaction
+        if pending.cancelled or flow is None or transaction is None or len(pending.tried) >= MAX_SERVERS:
+            return False
+        if is_address(pending.plan.target.host):  # no name, no other server
+            return False
+        pending.tried = (*pending.tried, flow)
+        pending.transaction = None
+        self._flows.want_flow(
+            pending.plan.target,
+            None,
+            lambda ready, at: self._start(pending, ready, at),
+            lambda detail, at: give_up(at),
+            pending.tried,
+            rest,
+        )
+        return True
 
     def _answers_challenge(self, pending: UacRequest, response: Response, now: float) -> bool:
         digest, sent, flow = pending.plan.digest, pending.request, pending.flow
@@ -229,13 +275,15 @@ class Uac:
 
     def fail(self, pending: UacRequest, failure: TransactionFailure, now: float) -> None:
         """The request's current transaction ended without a final response."""
-        match failure:
-            case TransactionFailure.TIMEOUT:
-                self._fail(pending, UacFailure("timeout", f"No answer to {pending.plan.method}"), now)
-            case TransactionFailure.TRANSPORT if self._tries_again(pending):
-                pass
-            case TransactionFailure.TRANSPORT:
-                self._fail(pending, UacFailure("transport", self._not_sent(pending)), now)
+        if failure is TransactionFailure.TIMEOUT:
+            told = UacFailure("timeout", f"No answer to {pending.plan.method}")
+        elif self._tries_again(pending):
+            return
+        else:
+            told = UacFailure("transport", self._not_sent(pending))
+        heard = pending.transaction is not None and pending.transaction.last_provisional is not None
+        if heard or not self._fails_over(pending, lambda at: self._fail(pending, told, at)):
+            self._fail(pending, told, now)
 
     def _not_sent(self, pending: UacRequest) -> str:
         flow = pending.flow

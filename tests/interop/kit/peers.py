@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from tests.interop.kit.baresip import Baresip, BaresipOptions
 from tests.interop.kit.kamailio import SUBSCRIBERS, Kamailio, KamailioOptions
+from tests.interop.kit.nsd import Nsd
 from tests.interop.kit.scenario import Scenario
 from tests.interop.kit.server import SipServer
 from tests.interop.kit.sipp import Sipp
@@ -56,6 +57,12 @@ class Peers:
         kamailio = await Kamailio.start(self.new_folder("kamailio"), options)
         self.own(kamailio)
         return kamailio
+
+    async def nsd(self, records: str, *, ttl: int = 60) -> Nsd:
+        """Start a name server of ``example.test`` with those lines of a zone file."""
+        server = await Nsd.start(self.new_folder("nsd"), records, ttl=ttl)
+        self.own(server)
+        return server
 
     async def baresip(
         self,
