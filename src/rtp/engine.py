@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 from rtp.bank import Bank
 from rtp.clock import TickClock
+from rtp.comfort_noise import ComfortNoise
+from rtp.concealment import Concealment
+from rtp.delay import Delay
 from rtp.endpoint import family_of, host_mask, source_mask
 from rtp.incoming import Incoming
 from rtp.jitter import FRAME, JitterRing
@@ -45,7 +48,8 @@ class MediaEngine:
         *,
         ports: tuple[int, int] = (16384, 32767),
         ptime_ms: int = 20,
-        prefetch_ms: int = 60,
+        jitter_min_ms: int = 20,
+        jitter_max_ms: int = 200,
         port_quarantine: float = QUARANTINE,
         rng: random.Random | None = None,
         capacity: int = 0,
@@ -53,7 +57,8 @@ class MediaEngine:
         """Args:
             ports: inclusive range for RTP (even) and RTCP (odd) ports.
             ptime_ms: 20; far ends may send packets of any length.
-            prefetch_ms: delay of the jitter buffer, a multiple of 20, 0..500.
+            jitter_min_ms, jitter_max_ms: bounds of the jitter buffer's delay, multiples of 20, 0..500; where they are
+                equal, it is fixed.
             port_quarantine: seconds for which the ports of a closed stream are not used again.
             rng: for sequence numbers, timestamps, SSRCs and ports; by default `random.SystemRandom`, since RFC 3550
                 §5.1 wants them unpredictable.
@@ -64,8 +69,8 @@ class MediaEngine:
         """
         if ptime_ms * RATE != FRAME * 1000:
             raise ValueError(f"ptime {ptime_ms} ms: the engine sends packets of {FRAME * 1000 // RATE} ms")
-        if prefetch_ms % ptime_ms or not 0 <= prefetch_ms <= 500:
-            raise ValueError(f"prefetch {prefetch_ms} ms is not a multiple of {ptime_ms} in 0..500")
+        if jitter_min_ms % ptime_ms or jitter_max_ms % ptime_ms or not 0 <= jitter_min_ms <= jitter_max_ms <= 500:
+            raise ValueError(f"a delay of {jitter_min_ms} to {jitter_max_ms} ms: not multiples of {ptime_ms} in 0..500")
         self._rng = rng if rng is not None else random.SystemRandom()
         self._range = ports
         self._ports = PortPool(*ports, self._rng, quarantine=port_quarantine)
@@ -75,15 +80,29 @@ class MediaEngine:
         self._reception = Reception(capacity)
         self._sending = Sending(capacity)
         self._counters = Counters(capacity)
-        self._bank = Bank(self._routes, self._ring, self._reception, self._sending, self._counters, capacity=capacity)
+        self._delay = Delay(capacity, minimum=jitter_min_ms * RATE // 1000, maximum=jitter_max_ms * RATE // 1000)
+        concealment, noise = Concealment(capacity), ComfortNoise(capacity)
+        self._bank = Bank(
+            self._routes,
+            self._ring,
+            self._delay,
+            concealment,
+            noise,
+            self._reception,
+            self._sending,
+            self._counters,
+            capacity=capacity,
+        )
         self._outgoing = Outgoing(self._sending, self._counters)
         self._incoming = Incoming(
             self._routes,
             self._reception,
             self._ring,
+            self._delay,
+            concealment,
+            noise,
             self._counters,
             capacity=capacity,
-            prefetch=prefetch_ms * RATE // 1000,
         )
         self._clock = TickClock(ptime_ms / 1000, self.tick)
         self._streams: dict[int, RtpStream] = {}
@@ -236,7 +255,10 @@ class MediaEngine:
             reordered=int(counters.reordered[row]),
             jitter_ms=float(self._reception.jitter[row]) * 1000,
             concealed=int(counters.concealed[row]),
+            underruns=int(counters.underruns[row]),
             skipped=int(counters.skipped[row]),
+            delay_ms=self._delay.present(row) * 1000 / RATE,
+            target_delay_ms=self._delay.wanted(row) * 1000 / RATE,
             strangers=int(counters.strangers[row]),
             malformed=int(counters.malformed[row]),
             discarded=int(counters.discarded[row]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy as np
 from rtp.concealment import conceal
 from rtp.datagrams import make_reader
 from rtp.endpoint import endpoint_of_words
-from rtp.jitter import gather, insert, position_of
-from rtp.receive import classify
+from rtp.jitter import FRAME, insert, position_of
+from rtp.receive import Kind, classify
 from rtp.sequence import follow, is_audio, measure_arrivals
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rtp.comfort_noise import ComfortNoise
+    from rtp.concealment import Concealment
     from rtp.datagrams import Datagrams
+    from rtp.delay import Delay
     from rtp.jitter import JitterRing
     from rtp.receive import Packets, Routes
     from rtp.sequence import Reception
@@ -48,17 +52,20 @@ class Incoming:
         routes: Routes,
         reception: Reception,
         ring: JitterRing,
+        delay: Delay,
+        concealment: Concealment,
+        noise: ComfortNoise,
         counters: Counters,
         *,
         capacity: int,
-        prefetch: int,
     ) -> None:
-        """``prefetch``: samples of delay, a multiple of `FRAME`."""
         self._routes = routes
         self._reception = reception
         self._ring = ring
+        self._delay = delay
+        self._concealment = concealment
+        self._noise = noise
         self._counters = counters
-        self._prefetch = prefetch
         self._reader = make_reader(capacity)
         self._rows = np.zeros(0, np.int64)
         self._streams: Mapping[int, RtpStream] = {}
@@ -94,9 +101,9 @@ class Incoming:
             datagrams = self._reader.read()
             if datagrams is None:
                 break
-            self._take_round(datagrams, now)
+            self._take_round(datagrams, count, now)
 
-    def _take_round(self, datagrams: Datagrams, now: float) -> None:
+    def _take_round(self, datagrams: Datagrams, count: int, now: float) -> None:
         packets, latched = classify(datagrams, self._routes, self._counters, now)
         for row, slot in latched:
             self._latch(row, datagrams.sources[slot])
@@ -105,11 +112,13 @@ class Incoming:
         packets, forward = follow(self._reception, self._ring, self._counters, packets)
         audio = is_audio(packets)
         if not audio.all():
-            self._take_events(packets, np.flatnonzero(~audio))
+            self._take_others(packets, np.flatnonzero(~audio))
             packets, forward = packets.where(audio), forward[audio]
         if len(packets):
             measure_arrivals(self._reception, packets, RATE)
-            insert(self._ring, self._counters, packets, forward, self._prefetch)
+            insert(self._ring, self._delay, self._counters, packets, forward, waited(packets.arrivals, count))
+            if self._noise.active:
+                self._noise.interrupt(packets, self._ring.position[packets.rows])
 
     def _latch(self, row: int, words: NDArray[np.uint64]) -> None:
         stream = self._streams.get(row)
@@ -118,11 +127,13 @@ class Incoming:
             self.latched = True
             logger.info("port %d: the far end sends from %s", stream.local_port, stream.endpoint.address[:2])
 
-    def _take_events(self, packets: Packets, indices: NDArray[np.int64]) -> None:
+    def _take_others(self, packets: Packets, indices: NDArray[np.int64]) -> None:
         for index in indices.tolist():
             row, timestamp = int(packets.rows[index]), int(packets.timestamp[index])
             stream = self._streams.get(row)
-            if stream is not None:
+            if packets.kind[index] == Kind.NOISE:
+                self._noise.describe(row, position_of(self._ring, row, timestamp), packets.payload(index))
+            elif stream is not None:
                 self._heard.append((stream, timestamp, packets.payload(index)))
 
     def report_events(self, count: int) -> None:
@@ -142,8 +153,8 @@ class Incoming:
         rows = self._rows  # a sink may close or open streams, which arranges anew
         listened = [(index, self._streams[row]) for index, row in enumerate(rows.tolist()) if self._streams[row].sinks]
         for _ in range(min(count, PLAY_OUT_FRAMES)):
-            frames = gather(self._ring, rows)
-            conceal(self._ring, self._counters, rows, frames)
+            frames = self._delay.play(self._ring, self._counters, rows)
+            conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)
             frames.flags.writeable = False
             for index, stream in listened:
                 self._hand_over(stream, frames[index])
@@ -155,3 +166,11 @@ class Incoming:
             except Exception:
                 logger.exception("an audio sink failed and was removed")
                 stream.drop_sink(sink)
+
+
+def waited(arrivals: NDArray[np.float64], count: int) -> NDArray[np.int64] | int:
+    """Samples, in whole frames, for which packets lay in their sockets because ``count`` deadlines passed at once."""
+    if count < 2:
+        return 0
+    frames = np.floor((time.time() - arrivals) * RATE / FRAME)
+    return np.clip(frames, 0, count - 1).astype(np.int64) * FRAME

@@ -1,14 +1,12 @@
 """The jitter ring: packets go in by RTP timestamp, one frame a tick comes out.
 
-Each row has a ring of samples. ``play`` is the position the clock plays next; it advances by one frame a tick and never
-stands still. A packet's position follows from its timestamp, so loss, reordering and any packet length come out right;
-packets are decoded on the way in, and `MISSING` marks what has not come.
+Each row has a ring of samples. ``play`` is the position the clock plays next; it advances by one frame a tick, unless
+the delay is being changed. A packet's position follows from its timestamp, so loss, reordering and any packet length
+come out right; packets are decoded on the way in, and `MISSING` marks what has not come.
 
-*Anchor*: the first packet of a source is put ``prefetch`` samples ahead of ``play``; that is the delay against jitter.
-A packet that finds nothing left to play and lies less than that ahead is anchored anew: the network was slower than the
-delay, or timestamps stood still while the far end was on hold. *Trim*: when each of `TRIM_PACKETS` packets came a frame
-or more earlier than the delay needs, the surplus is skipped. So the delay follows drifting clocks and changed routes,
-and stays fixed otherwise.
+*Anchor*: the first packet of a source is put the delay (see `rtp.delay`) ahead of ``play``. A packet that comes after
+its time makes the delay longer; where it may not be longer, and nothing is left to play, the packet is anchored anew:
+the network stood still for a while, or timestamps did while the far end was on hold.
 """
 
 from __future__ import annotations
@@ -27,10 +25,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rtp.delay import Delay
     from rtp.receive import Packets
     from rtp.statistics import Counters
 
-__all__ = ["FRAME", "MISSING", "RING", "JitterRing", "gather", "insert", "position_of"]
+__all__ = ["FRAME", "MISSING", "RING", "JitterRing", "gather", "insert", "position_of", "take"]
 
 FRAME = 160
 """Samples of a frame: 20 ms at 8,000 Hz."""
@@ -40,9 +39,6 @@ RING = 9600
 
 MISSING = -32768
 """A sample that has not come; G.711 decodes no code to it."""
-
-TRIM_PACKETS = 100
-UNKNOWN_DEPTH = 1 << 30
 
 
 class JitterRing(Columns):
@@ -64,14 +60,8 @@ class JitterRing(Columns):
     """What is placed before this position is older than what was played; an anchor may set it ahead of ``play``."""
     quiet_until: NDArray[np.int64]
     """Nothing is missing before this position: the far end has not begun to send, or sends an event."""
-    depth: NDArray[np.int64]
-    """How far ahead of ``play`` a packet was placed, at least, since the last look."""
-    depth_count: NDArray[np.int64]
-    """Packets since the last look."""
-    gap: NDArray[np.int64]
-    """Consecutive frames with something missing."""
-    last: NDArray[np.int16]
-    """(rows, `FRAME`): the last whole frame."""
+    void: NDArray[np.int64]
+    """Consecutive frames of which nothing had come, up to the last one played."""
 
     LAYOUT: ClassVar[Mapping[str, Column]] = {
         "ring": Column(np.int16, (RING,), MISSING),
@@ -82,10 +72,7 @@ class JitterRing(Columns):
         "play": Column(np.int64),
         "floor": Column(np.int64),
         "quiet_until": Column(np.int64),
-        "depth": Column(np.int64, (), UNKNOWN_DEPTH),
-        "depth_count": Column(np.int64),
-        "gap": Column(np.int64),
-        "last": Column(np.int16, (FRAME,)),
+        "void": Column(np.int64),
     }
 
     def windows(self, length: int) -> NDArray[np.int16]:
@@ -100,68 +87,76 @@ def position_of(ring: JitterRing, row: int, timestamp: int) -> int:
     return int(ring.position[row]) + ((timestamp - int(ring.timestamp[row]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-def insert(ring: JitterRing, counters: Counters, packets: Packets, forward: NDArray[np.bool_], prefetch: int) -> None:
+def insert(
+    ring: JitterRing,
+    delay: Delay,
+    counters: Counters,
+    packets: Packets,
+    forward: NDArray[np.bool_],
+    waited: NDArray[np.int64] | int = 0,
+) -> None:
     """Decodes and places a round of audio packets.
 
     Args:
         packets: at most one a row, of kinds PCMU and PCMA.
         forward: bool (n,), the packet has the highest sequence number so far.
-        prefetch: samples, a multiple of `FRAME`.
+        waited: samples that each lay in its socket because the clock was held up.
     """
     rows, lengths = packets.rows, packets.lengths
     play = ring.play[rows]
     step = ((packets.timestamp - ring.timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
     position = ring.position[rows] + step
     started = ring.started[rows]
-    empty = ring.end[rows] <= play
     beyond = position + lengths > play + (RING - FRAME)
-    anchor = ~started | (forward & ((empty & (position < play + prefetch - FRAME)) | beyond))
+    anchor = ~started | (forward & beyond)
+    behind = started & (position < play)
+    if behind.any():
+        empty = ring.end[rows] <= play
+        behind[behind] = ~delay.make_room(ring, rows[behind], (position - play)[behind])
+        anchor |= behind & empty & forward
+        play = ring.play[rows]
     if anchor.any():
-        position = _anchor(ring, rows, anchor, anchor & beyond & started, position, prefetch)
+        position = _anchor(ring, delay, rows, anchor, anchor & beyond & started, position)
         beyond &= ~anchor
     newest = forward | anchor
     ring.timestamp[rows[newest]] = packets.timestamp[newest]
     ring.position[rows[newest]] = position[newest]
-    play = np.maximum(play, ring.floor[rows])
-    late = position + lengths <= play
+    floor = np.maximum(play, ring.floor[rows])
+    late = position + lengths <= floor
     unplaced = late | beyond | (lengths <= 0)
     if unplaced.any():
         counters.late[rows[late & (lengths > 0)]] += 1
         counters.discarded[rows[beyond]] += 1
         keep = ~unplaced
-        packets, position, play = packets.where(keep), position[keep], play[keep]
+        packets, position, play, floor = packets.where(keep), position[keep], play[keep], floor[keep]
         rows, lengths = packets.rows, packets.lengths
+        waited = waited if isinstance(waited, int) else waited[keep]
         if not len(rows):
             return
     ring.end[rows] = np.maximum(ring.end[rows], position + lengths)
-    ring.depth[rows] = np.minimum(ring.depth[rows], position - ring.play[rows])
-    ring.depth_count[rows] += 1
-    _place(ring, packets, position, play)
-    settled = rows[ring.depth_count[rows] >= TRIM_PACKETS]
-    if len(settled):
-        _trim(ring, counters, settled, prefetch)
+    delay.measure(rows, position - play - waited)
+    _place(ring, packets, position, floor)
 
 
 def _anchor(
     ring: JitterRing,
+    delay: Delay,
     rows: NDArray[np.int64],
     anchor: NDArray[np.bool_],
     flush: NDArray[np.bool_],
     position: NDArray[np.int64],
-    prefetch: int,
 ) -> NDArray[np.int64]:
-    """Gives the packets of ``anchor`` the position ``prefetch`` ahead. Returns all positions."""
+    """Gives the packets of ``anchor`` the position that the delay wants. Returns all positions."""
     for row in rows[flush]:
         ring.ring[row] = MISSING
         ring.end[row] = ring.play[row]
     moved, play = rows[anchor], ring.play[rows[anchor]]
-    target = play + prefetch
+    target = play + delay.anchored(moved)
     first = ~ring.started[moved]
     played_until = ring.end[moved] + target - position[anchor]
     ring.floor[moved] = np.where(first, play, np.minimum(played_until, target))
     ring.quiet_until[moved[first]] = target[first]
     ring.started[moved] = True
-    ring.depth[moved] = UNKNOWN_DEPTH
     position = position.copy()
     position[anchor] = target
     return position
@@ -191,17 +186,6 @@ def _place_one(ring: JitterRing, packets: Packets, index: int, position: int, pl
     ring.ring[packets.rows[index], places] = samples
 
 
-def _trim(ring: JitterRing, counters: Counters, rows: NDArray[np.int64], prefetch: int) -> None:
-    frames = (ring.depth[rows] - prefetch) // FRAME
-    for row, count in zip(rows[frames > 0].tolist(), frames[frames > 0].tolist(), strict=True):
-        play = int(ring.play[row])
-        ring.ring[row, (play + np.arange(count * FRAME)) % RING] = MISSING
-        ring.play[row] = play + count * FRAME
-        counters.skipped[row] += count
-    ring.depth[rows] = UNKNOWN_DEPTH
-    ring.depth_count[rows] = 0
-
-
 def gather(ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.int16]:
     """Takes the frame that is due out of each row, int16 (n, `FRAME`), with `MISSING` where nothing came."""
     play = ring.play[rows]
@@ -210,4 +194,10 @@ def gather(ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.int16]:
     frames: NDArray[np.int16] = windows[places]
     windows[places] = MISSING
     ring.play[rows] = play + FRAME
+    return frames
+
+
+def take(ring: JitterRing, rows: NDArray[np.int64], ahead: int = 0) -> NDArray[np.int16]:
+    """A copy of the frame that is due next in each row, or ``ahead`` samples (a multiple of `FRAME`) later."""
+    frames: NDArray[np.int16] = ring.windows(FRAME)[rows * RING + (ring.play[rows] + ahead) % RING]
     return frames

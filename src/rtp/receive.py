@@ -42,6 +42,8 @@ class Kind(IntEnum):
     PCMU = 1
     PCMA = 2
     EVENT = 3
+    NOISE = 4
+    """Comfort noise (RFC 3389)."""
 
 
 class Routes(Columns):

@@ -30,6 +30,7 @@ class Counters(Columns):
     late: NDArray[np.int64]
     reordered: NDArray[np.int64]
     concealed: NDArray[np.int64]
+    underruns: NDArray[np.int64]
     skipped: NDArray[np.int64]
     strangers: NDArray[np.int64]
     malformed: NDArray[np.int64]
@@ -44,6 +45,7 @@ class Counters(Columns):
             "late",
             "reordered",
             "concealed",
+            "underruns",
             "skipped",
             "strangers",
             "malformed",
@@ -73,8 +75,14 @@ class StreamStatistics:
     """Inter-arrival jitter, RFC 3550 §6.4.1, by the kernel's receive times where it stamps them."""
     concealed: int = 0
     """Frames of the clock that were filled in for missing audio."""
+    underruns: int = 0
+    """Times that nothing at all was left to play: packets were lost or too slow, or the far end fell silent."""
     skipped: int = 0
-    """Frames dropped to take back delay that the network no longer needs."""
+    """Frames left out to take back delay that the network no longer needs."""
+    delay_ms: float = 0.0
+    """For how long the jitter buffer holds the earliest packets at present."""
+    target_delay_ms: float = 0.0
+    """For how long it wants to, by what the network did in the latest ten seconds."""
     strangers: int = 0
     """From another address than the far end's."""
     malformed: int = 0

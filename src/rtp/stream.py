@@ -15,7 +15,7 @@ from rtp.receive import Kind
 from rtp.statistics import StreamStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,7 +32,9 @@ __all__ = ["AlreadyTalking", "Playback", "PlaybackResult", "RtpStream", "StreamS
 logger = logging.getLogger(__name__)
 
 RATE = 8000
-KINDS = {"PCMU": Kind.PCMU, "PCMA": Kind.PCMA}
+KINDS = {"PCMU": Kind.PCMU, "PCMA": Kind.PCMA, "CN": Kind.NOISE}
+NOISE_PAYLOAD_TYPE = 13
+"""Comfort noise (RFC 3389 §4). Gateways send it without having said so, and it can mean nothing else."""
 
 
 class AlreadyTalking(Exception):
@@ -95,7 +97,7 @@ class RtpStream:
             remote: numeric host, and port 1..65535, of the far end's SDP.
             codec: "PCMU" or "PCMA", what is sent.
             payload_type: 0..127, what is sent.
-            receive_payload_types: codec by each payload type that may come.
+            receive_payload_types: codec by each payload type that may come; also "CN", comfort noise.
             dtmf_payload_type: for telephone events sent; None: the far end takes none.
             dtmf_receive_payload_type: for telephone events received.
 
@@ -107,8 +109,9 @@ class RtpStream:
         endpoint = endpoint_of(remote)
         if endpoint.family != self.ports.rtp.family:
             raise ValueError(f"{remote[0]} cannot be reached from {self.local_host}: other address family")
-        law = Law[_known(codec)]
-        kinds = {number: KINDS[_known(name)] for number, name in receive_payload_types.items()}
+        law = Law[_known(codec, Law.__members__)]
+        kinds = {NOISE_PAYLOAD_TYPE: Kind.NOISE}
+        kinds |= {number: KINDS[_known(name, KINDS)] for number, name in receive_payload_types.items()}
         if dtmf_receive_payload_type is not None:
             kinds[dtmf_receive_payload_type] = Kind.EVENT
         if remote != self._signalled:
@@ -278,8 +281,8 @@ class RtpStream:
                 logger.exception("a DTMF handler failed")
 
 
-def _known(codec: str) -> str:
+def _known(codec: str, names: Container[str]) -> str:
     name = codec.upper()
-    if name not in KINDS:
-        raise ValueError(f"codec {codec!r} is not one of {', '.join(KINDS)}")
+    if name not in names:
+        raise ValueError(f"codec {codec!r} is not one that the engine knows")
     return name

@@ -178,6 +178,22 @@ class ServerSettings(BaseSettings):
         description="UDP ports for audio, two a call.",
         json_schema_extra={"metavar": "LO-HI"},
     )
+    jitter_min_ms: int = Field(
+        default=20,
+        ge=0,
+        le=500,
+        multiple_of=20,
+        description="Least delay of the jitter buffer, a multiple of 20.",
+        json_schema_extra={"metavar": "MS"},
+    )
+    jitter_max_ms: int = Field(
+        default=200,
+        ge=0,
+        le=500,
+        multiple_of=20,
+        description="Longest delay of the jitter buffer, a multiple of 20; the delay is fixed where both are equal.",
+        json_schema_extra={"metavar": "MS"},
+    )
     advertise: Annotated[str, BeforeValidator(_host)] = Field(
         default="",
         description="Address to write into Contact and SDP; by default the local one that leads to the peer.",
@@ -300,6 +316,8 @@ class ServerSettings(BaseSettings):
             sip_host=self.sip.host,
             sip_port=self.sip.port,
             rtp_ports=(self.rtp_ports.low, self.rtp_ports.high),
+            jitter_min_ms=self.jitter_min_ms,
+            jitter_max_ms=self.jitter_max_ms,
             advertise=self.advertise,
             user_agent=self.user_agent,
             codecs=self.codecs,

@@ -177,6 +177,10 @@ class UserAgentConfig:
     rtp_port_quarantine: float = 5.0
     """Seconds for which the ports of a call that has ended are not used again: what is still sent to it shall not reach
     another."""
+    jitter_min_ms: int = 20
+    """Bounds of the jitter buffer's delay, multiples of 20 from 0 to 500; it follows the network between them,"""
+    jitter_max_ms: int = 200
+    """and is fixed where they are equal."""
     advertise: str = ""
     """Host to write into Via, Contact and SDP instead of the local address."""
     user_agent: str = ""

@@ -77,7 +77,12 @@ class UserAgent:
         self.media = (
             media
             if media is not None
-            else MediaEngine(ports=self.config.rtp_ports, port_quarantine=self.config.rtp_port_quarantine)
+            else MediaEngine(
+                ports=self.config.rtp_ports,
+                port_quarantine=self.config.rtp_port_quarantine,
+                jitter_min_ms=self.config.jitter_min_ms,
+                jitter_max_ms=self.config.jitter_max_ms,
+            )
         )
         """The RTP engine: statistics of the clock."""
         self._registrations: dict[Line, Registration] = {}

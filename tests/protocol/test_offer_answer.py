@@ -73,6 +73,25 @@ def test_an_offer_over_ipv6() -> None:
     assert (media.remote_host, media.remote_port) == ("2001:db8::9", 5000)
 
 
+def test_comfort_noise_is_taken_where_it_is_offered_and_not_offered() -> None:
+    """RFC 3389 §4: static payload type 13, or a dynamic one with an rtpmap."""
+    dialog = side()
+    assert "13" not in ours(dialog.create_offer()).formats
+    answer, media = side().answer(body("m=audio 5000 RTP/AVP 0 13 101", *FULL[1:]))
+    assert ours(answer).formats == ["0", "13", "101"]
+    assert ours(answer).attribute("rtpmap") == "0 PCMU/8000"
+    assert ("rtpmap", "13 CN/8000") in ours(answer).attributes
+    assert dict(media.receive_payload_types) == {0: "PCMU", 13: "CN"}
+    assert (media.codec, media.payload_type) == ("PCMU", 0)
+    answer, media = side().answer(body("m=audio 5000 RTP/AVP 98 8", "a=rtpmap:98 CN/16000"))
+    assert ours(answer).formats == ["8"]
+    answer, media = side().answer(body("m=audio 5000 RTP/AVP 13 8"))
+    assert (media.codec, media.payload_type) == ("PCMA", 8)
+    dialog.accept_answer(body("m=audio 5000 RTP/AVP 0 13"))
+    assert dialog.current is not None
+    assert 13 not in dialog.current.receive_payload_types
+
+
 def test_an_ordinary_answer() -> None:
     """RFC 3264 §6.1, §7: its first common codec is sent."""
     dialog = side()

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtp.bank import Bank
+from rtp.comfort_noise import ComfortNoise
+from rtp.concealment import Concealment, conceal
 from rtp.datagrams import SLOT_BYTES, Datagrams
+from rtp.delay import Delay
 from rtp.endpoint import endpoint_of, host_mask, source_mask
 from rtp.g711 import Law, encode
 from rtp.jitter import FRAME, JitterRing
@@ -50,13 +53,24 @@ def tone(samples: int, *, hertz: float = 440.0, amplitude: int = 8000) -> NDArra
 class Rows:
     """The receiving columns of a small bank, all rows set up for PCMU 0, PCMA 8, events 101 from `FAR`."""
 
-    def __init__(self, count: int = 4, *, prefetch: int = 3 * FRAME) -> None:
+    def __init__(self, count: int = 4, *, minimum: int = 3 * FRAME, maximum: int = 3 * FRAME) -> None:
         self.routes = Routes(count)
         self.reception = Reception(count)
         self.ring = JitterRing(count)
         self.counters = Counters(count)
-        self.bank = Bank(self.routes, self.reception, self.ring, self.counters, capacity=count)
-        self.prefetch = prefetch
+        self.delay = Delay(count, minimum=minimum, maximum=maximum)
+        self.concealment = Concealment(count)
+        self.noise = ComfortNoise(count)
+        self.bank = Bank(
+            self.routes,
+            self.reception,
+            self.ring,
+            self.delay,
+            self.concealment,
+            self.noise,
+            self.counters,
+            capacity=count,
+        )
         endpoint = endpoint_of(FAR)
         for row in range(count):
             self.routes.source[row] = endpoint.words
@@ -64,6 +78,14 @@ class Rows:
             self.routes.host_mask[row] = host_mask(endpoint.family)
             self.routes.receiving[row] = True
             self.routes.kinds[row, [0, 8, 101]] = (Kind.PCMU, Kind.PCMA, Kind.EVENT)
+
+    def play(self, *rows: int) -> NDArray[np.int16]:
+        """What the clock takes out of the rings at a tick."""
+        return self.delay.play(self.ring, self.counters, np.array(rows))
+
+    def conceal(self, frames: NDArray[np.int16], *rows: int) -> None:
+        """Fills the gaps in place."""
+        conceal(self.concealment, self.ring, self.noise, self.counters, np.array(rows), frames)
 
     @staticmethod
     def datagrams(

@@ -406,6 +406,32 @@ async def test_a_new_source_is_heard_at_once(engine: MediaEngine, far: FarEnd) -
     assert stream.statistics().lost == 0
 
 
+async def test_announced_silence_is_heard_as_noise_and_concealed_as_nothing(engine: MediaEngine, far: FarEnd) -> None:
+    """RFC 3389: payload type 13, agreed on or not."""
+    stream = configured(engine, far.address)
+    ear = Ear()
+    stream.add_sink(ear)
+    for number in range(5):
+        far.send(packet(number, number * FRAME), stream.local_port)
+        tick(engine)
+    far.send(packet(5, 5 * FRAME, bytes((45,)), payload_type=13), stream.local_port)
+    tick(engine, 20)
+    noise = np.concatenate(ear.frames[PREFETCH + 6 :]).astype(float)
+    assert -20 * np.log10(np.sqrt((noise**2).mean()) / 32768) == pytest.approx(45, abs=1)
+    statistics = stream.statistics()
+    assert (statistics.concealed, statistics.underruns, statistics.lost, statistics.discarded) == (0, 0, 0, 0)
+
+
+async def test_the_jitter_buffer_is_set_by_the_engine_and_told_in_the_statistics(far: FarEnd) -> None:
+    for bounds, expected in (((20, 200), 60.0), ((100, 100), 100.0), ((20, 40), 40.0)):
+        engine = MediaEngine(ports=(20000, 59999), jitter_min_ms=bounds[0], jitter_max_ms=bounds[1])
+        stream = configured(engine, far.address)
+        far.send(packet(), stream.local_port)
+        tick(engine)
+        assert stream.statistics().delay_ms == stream.statistics().target_delay_ms == expected
+        await engine.close()
+
+
 # ---- DTMF ------------------------------------------------------------------------------------------------------------
 
 
@@ -568,7 +594,7 @@ async def test_a_bug_in_a_tick_is_logged_and_the_next_one_runs(
 ) -> None:
     configured(engine, far.address)
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
-        patch.setattr("rtp.incoming.gather", lambda *arguments: 1 / 0)
+        patch.setattr("rtp.incoming.conceal", lambda *arguments: 1 / 0)
         tick(engine)
     assert "tick of the media clock failed" in caplog.text
     tick(engine)
@@ -677,7 +703,17 @@ async def test_what_cannot_be_configured_is_refused(
         configured(engine, remote, **changes)
 
 
-@pytest.mark.parametrize("settings", [{"ptime_ms": 30}, {"prefetch_ms": 50}, {"prefetch_ms": -20}, {"ports": (7, 8)}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ptime_ms": 30},
+        {"jitter_min_ms": 50},
+        {"jitter_min_ms": -20},
+        {"jitter_min_ms": 220},
+        {"jitter_max_ms": 520},
+        {"ports": (7, 8)},
+    ],
+)
 def test_engine_settings_outside_their_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         MediaEngine(**settings)

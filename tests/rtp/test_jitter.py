@@ -11,25 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rtp.delay import BUCKETS, REVIEW_TICKS
 from rtp.g711 import Law, decode, encode
-from rtp.jitter import FRAME, MISSING, RING, TRIM_PACKETS, gather, insert, position_of
+from rtp.jitter import FRAME, MISSING, RING, gather, insert, position_of
 from rtp.receive import Kind
 from rtp.sequence import follow
 from tests.rtp.kit import Rows, tone
 
 ROW = 0
+WINDOW = REVIEW_TICKS * (BUCKETS + 1)
+TICKS = REVIEW_TICKS - 1
 
 
 class Line:
     """A far end whose n-th packet holds the n-th piece of an endless tone, and a row that plays what comes."""
 
-    def __init__(self, *, piece: int = FRAME, prefetch: int = 3 * FRAME, start: int = 1000) -> None:
-        self.rows = Rows(prefetch=prefetch)
+    def __init__(self, *, piece: int = FRAME, fixed: int = 3 * FRAME, start: int = 1000) -> None:
+        self.rows = Rows(minimum=fixed, maximum=fixed)
         self.piece = piece
         self.start = start
         samples = tone(40 * 8000, hertz=437.0)
         self.sent = decode(encode(samples, Law.PCMU), Law.PCMU)
         self.heard: list[NDArray[np.int16]] = []
+        """What came out of the ring, with `MISSING` in it."""
+        self.played: list[NDArray[np.int16]] = []
+        """The same with the gaps filled."""
 
     def arrive(self, number: int, *, timestamp: int | None = None) -> None:
         samples = self.sent[number * self.piece : (number + 1) * self.piece]
@@ -37,11 +43,14 @@ class Line:
         packets = self.rows.packets(ROW, number, stamp, samples)
         packets, forward = follow(self.rows.reception, self.rows.ring, self.rows.counters, packets)
         if len(packets):
-            insert(self.rows.ring, self.rows.counters, packets, forward, self.rows.prefetch)
+            insert(self.rows.ring, self.rows.delay, self.rows.counters, packets, forward)
 
     def tick(self, count: int = 1) -> None:
         for _ in range(count):
-            self.heard.append(gather(self.rows.ring, np.array([ROW]))[0])
+            frames = self.rows.play(ROW)
+            self.heard.append(frames[0].copy())
+            self.rows.conceal(frames, ROW)
+            self.played.append(frames[0])
 
     def run(self, arrivals: Iterable[Iterable[int]]) -> NDArray[np.int16]:
         """The packets that arrive ahead of each tick. Returns everything heard."""
@@ -109,7 +118,7 @@ def test_a_late_packet_is_counted_and_not_played() -> None:
 
 
 def test_the_late_beginning_of_a_long_packet_is_cut_off() -> None:
-    line = Line(piece=3 * FRAME, prefetch=FRAME)
+    line = Line(piece=3 * FRAME, fixed=FRAME)
     heard = line.run([[0], [], [2], [1], [], [], [3], [], []])
     assert line.count("late") == 0
     played = heard[FRAME:]
@@ -147,11 +156,15 @@ def test_a_burst_after_a_stall_is_played_in_order() -> None:
 
 
 def test_delay_that_is_no_longer_needed_is_taken_back() -> None:
-    """After the burst above each packet lies far ahead; TRIM_PACKETS later the surplus is skipped."""
+    """After the burst above packets lie far ahead; a window later frames are left out, the last ones in silence."""
     line = Line()
+    line.sent[15 * 8000 :] = 0
     arrivals: list[list[int]] = [[number] for number in range(10)] + [[]] * 12 + [list(range(10, 23))]
-    arrivals += [[number] for number in range(23, 23 + 2 * TRIM_PACKETS)]
-    line.run(arrivals)
+    arrivals += [[number] for number in range(23, 23 + 2 * WINDOW)]
+    line.run(arrivals[:700])
+    assert line.count("skipped") >= 7
+    line.heard.clear()
+    line.run(arrivals[700:])
     assert line.count("skipped") >= 9
     newest = int(line.rows.ring.position[ROW])
     assert newest + FRAME - int(line.rows.ring.play[ROW]) == 3 * FRAME
@@ -203,26 +216,26 @@ def test_a_packet_far_ahead_that_was_overtaken_is_discarded() -> None:
 
 
 def test_both_laws_may_take_turns() -> None:
-    rows = Rows(prefetch=0)
+    rows = Rows(minimum=0, maximum=0)
     samples = tone(2 * FRAME)
     for number, kind in enumerate((Kind.PCMU, Kind.PCMA)):
         piece = samples[number * FRAME : (number + 1) * FRAME]
         packets, forward = follow(
             rows.reception, rows.ring, rows.counters, rows.packets(0, number, number * FRAME, piece, kind=kind)
         )
-        insert(rows.ring, rows.counters, packets, forward, 0)
+        insert(rows.ring, rows.delay, rows.counters, packets, forward)
         law = Law.PCMU if kind == Kind.PCMU else Law.PCMA
         assert np.array_equal(gather(rows.ring, np.array([0]))[0], decode(encode(piece, law), law))
 
 
 def test_rows_do_not_touch_each_other() -> None:
-    rows = Rows(3, prefetch=0)
+    rows = Rows(3, minimum=0, maximum=0)
     pieces = [tone(FRAME, hertz=hertz) for hertz in (300.0, 600.0, 900.0)]
     for row in (2, 0, 1):
         packets, forward = follow(
             rows.reception, rows.ring, rows.counters, rows.packets(row, row, 77 * row, pieces[row])
         )
-        insert(rows.ring, rows.counters, packets, forward, 0)
+        insert(rows.ring, rows.delay, rows.counters, packets, forward)
     frames = gather(rows.ring, np.array([0, 1, 2]))
     for row in range(3):
         assert np.array_equal(frames[row], decode(encode(pieces[row], Law.PCMU), Law.PCMU))
@@ -232,7 +245,7 @@ def test_an_empty_payload_is_no_audio() -> None:
     line = Line()
     packets = line.rows.packets(ROW, 0, 0, np.zeros(0, np.int16))
     packets, forward = follow(line.rows.reception, line.rows.ring, line.rows.counters, packets)
-    insert(line.rows.ring, line.rows.counters, packets, forward, line.rows.prefetch)
+    insert(line.rows.ring, line.rows.delay, line.rows.counters, packets, forward)
     assert line.count("late") == line.count("discarded") == 0
 
 
@@ -247,18 +260,22 @@ def test_the_position_of_a_timestamp() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([80, 160, 240, 320, 480, 99]))
 def test_whatever_the_network_does_what_is_heard_was_said_and_in_that_order(seed: int, piece: int) -> None:
-    """Loss, duplication, reordering, delay up to 300 ms: every sample was sent, and none comes after a later one."""
+    """Loss, duplication, reordering, delay up to 300 ms: every sample was sent, and none comes after a later one.
+
+    Ends before the first review, which may fade frames into each other.
+    """
     rng = random.Random(seed)
     line = Line(piece=piece, start=rng.getrandbits(32))
-    codes = np.frombuffer(rng.randbytes(140 * FRAME), np.uint8)
+    line.rows.delay.maximum = rng.choice((3, 10)) * FRAME
+    codes = np.frombuffer(rng.randbytes(TICKS * FRAME), np.uint8)
     line.sent = decode(codes, Law.PCMU)
     inbox: dict[int, list[int]] = {}
-    for number in range(120 * FRAME // piece):
+    for number in range(85 * FRAME // piece):
         for _ in range(rng.choices((0, 1, 2), (10, 85, 5))[0]):
             delay = rng.randrange(15) if rng.random() < 0.1 else rng.randrange(3)
             inbox.setdefault(number * piece // FRAME + delay, []).append(number)
-    heard = line.run([inbox.get(tick, []) for tick in range(140)])
-    assert len(heard) == 140 * FRAME
+    heard = line.run([inbox.get(tick, []) for tick in range(TICKS)])
+    assert len(heard) == TICKS * FRAME
     assert_said_in_order(heard, line.sent)
 
 

@@ -26,6 +26,8 @@ CODECS: Mapping[str, int] = MappingProxyType({"PCMU": 0, "PCMA": 8})
 EVENT = "TELEPHONE-EVENT"
 EVENT_PAYLOAD_TYPE = 101
 """What we call telephone-event in our own offers; in answers it is what the offer calls it."""
+NOISE = "CN"
+"""Comfort noise (RFC 3389): taken where it is offered, and never offered by this side, which sends without pause."""
 EVENTS = "0-15"
 """Events understood: the sixteen keys (RFC 4733 §3.2)."""
 CLOCK_RATE = 8000
@@ -40,6 +42,8 @@ _REVERSED: dict[Direction, Direction] = {
 }
 _SENDING = ("sendrecv", "sendonly")
 _RECEIVING = ("sendrecv", "recvonly")
+_HEARD = frozenset((*CODECS, NOISE))
+"""What comes in as audio."""
 _ip = lru_cache(4096)(ip_address)
 """Calls come from few addresses, and parsing one takes as long as parsing a header."""
 
@@ -150,7 +154,7 @@ class OfferAnswer:
         event = next((each for each in common if each.name == EVENT), None)
         own_event = next((each for each in offered if each.name == EVENT), None)
         # RFC 3264 §6.1: the peer sends with our numbers; some use the numbers of their own answer instead.
-        receive = {each.payload_type: each.name for each in (*common, *offered) if each.name in CODECS}
+        receive = {each.payload_type: each.name for each in (*common, *offered) if each.name in _HEARD}
         held = wanted in _SENDING and audio.direction not in _RECEIVING
         if wanted not in _SENDING and self.current is not None:
             # Having offered nothing to hear, we do not learn whether the peer would listen.
@@ -182,9 +186,10 @@ class OfferAnswer:
             )
         formats = audio.payload_formats()
         event = next((each for each in formats if each.name == EVENT and each.clock_rate == CLOCK_RATE), None)
-        chosen = (codec,) if event is None else (codec, event)
+        noise = next((each for each in formats if each.name == NOISE and each.clock_rate == CLOCK_RATE), None)
+        chosen = tuple(each for each in (codec, noise, event) if each is not None)
         direction = _meet(_REVERSED[audio.direction], self._direction)
-        receive = {codec.payload_type: codec.name}
+        receive = {each.payload_type: each.name for each in chosen if each.name in _HEARD}
         media = self._media(audio, codec, receive, event, event, direction, audio.direction not in _RECEIVING)
         self._sections = tuple(None if each is audio else _refused(each) for each in description.media)
         self._learn(formats)
