@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -191,6 +191,7 @@ class ServerSettings(BaseSettings):
         ge=0,
         le=500,
         multiple_of=20,
+        validate_default=True,
         description="Longest delay of the jitter buffer, a multiple of 20; the delay is fixed where both are equal.",
         json_schema_extra={"metavar": "MS"},
     )
@@ -304,6 +305,13 @@ class ServerSettings(BaseSettings):
     def wav_limit_bytes(self) -> int:
         """Largest size of one wav list, bytes."""
         return self.wav_limit * MEBIBYTE
+
+    @field_validator("jitter_max_ms")
+    @classmethod
+    def _not_below_the_least(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("jitter_min_ms", 0):
+            raise ValueError("must not be below jitter_min_ms")
+        return value
 
     @property
     def receive_limit_bytes(self) -> int:

@@ -21,6 +21,8 @@ SAMPLES = {
     "sip_tls_verify_clients": ("true", True),
     "nameserver": ("192.0.2.53, [::1]:5353", ("192.0.2.53", "[::1]:5353")),
     "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
+    "jitter_min_ms": ("40", 40),
+    "jitter_max_ms": ("120", 120),
     "advertise": ("203.0.113.7", "203.0.113.7"),
     "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),
     "user_agent": ("Desk 1.0", "Desk 1.0"),
@@ -49,6 +51,11 @@ def value(settings: ServerSettings, name: str) -> object:
 
 def test_there_is_a_sample_of_every_setting() -> None:
     assert set(SAMPLES) == set(ServerSettings.model_fields)
+
+
+def test_the_bounds_of_the_jitter_buffer_are_in_order() -> None:
+    with pytest.raises(SettingsError, match=r"jitter_max_ms.*must not be below jitter_min_ms"):
+        load_settings({"jitter_min_ms": "300"})
 
 
 @pytest.mark.parametrize("name", SAMPLES)
