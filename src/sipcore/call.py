@@ -23,6 +23,7 @@ from sipcore.events import (
     EndCause,
     Party,
 )
+from sipcore.keys import Keys
 from sipcore.media import checked_digits
 from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.reasons import MEDIA_TIMEOUT, NORMAL_CLEARING
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sipcore.broadcast import Subscription
-    from sipcore.events import Reason
+    from sipcore.events import InfoReceived, MessageReceived, Reason
     from sipcore.media import CallMedia
     from sipcore.protocol.invite_session import InviteSession
     from sipcore.protocol.reoffer import Direction
@@ -92,6 +93,7 @@ class Call(CallAudio):
         self.replaced_by: Call | None = None
         """The call that has come in this one's place."""
         self._life = CallLife()
+        self._keys = Keys()
         self._requests = CallRequests(runtime, session)
         self._transfers = CallTransfers(self, runtime, self._life.publish)
         self._held = False
@@ -374,7 +376,7 @@ class Call(CallAudio):
             case SessionEnded(cause, by, code, description, error, reasons):
                 self._finish(CallEnded(self._end_cause or cause, by, code, description, error, reasons))
             case SessionHeard(heard):
-                self._life.publish(heard)
+                self._on_heard(heard)
             case _:
                 self._transfers.on_event(event)
 
@@ -403,7 +405,11 @@ class Call(CallAudio):
             self._life.publish(CallHeld() if self._held else CallResumed())
 
     def _on_dtmf(self, digit: str, duration_ms: int) -> None:
-        self._life.publish(DtmfReceived(digit, duration_ms))
+        self._on_heard(DtmfReceived(digit, duration_ms))
+
+    def _on_heard(self, event: DtmfReceived | InfoReceived | MessageReceived) -> None:
+        if not isinstance(event, DtmfReceived) or self._keys.is_new(event, self._runtime.now()):
+            self._life.publish(event)
 
     def watch(self, watcher: Callable[[CallEvent], None]) -> None:
         """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost."""

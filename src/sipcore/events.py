@@ -187,7 +187,7 @@ class CallReplaced:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """One digit, by RFC 4733 or by INFO. A far end that sends each key both ways gives two events."""
+    """One digit, by RFC 4733 or by INFO; one that comes both ways within a second is told once."""
 
     digit: str
     """One of ``0-9 * # A-D``."""
