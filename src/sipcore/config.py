@@ -191,6 +191,9 @@ class UserAgentConfig:
     """Seconds an outgoing call may ring before it is cancelled."""
     info_types: tuple[str, ...] = ()
     """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
+    register_rate: float = 50.0
+    """Registrations begun in a second, all accounts together, after half as many at once; refreshes that are due are
+    spread by themselves and do not wait."""
     max_calls: int = 2000
     """Dialogs held at once; an INVITE beyond gets 503 with Retry-After."""
     limits: Limits = field(default_factory=Limits)

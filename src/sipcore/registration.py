@@ -122,7 +122,7 @@ class Registration:
 
     async def unregister(self) -> None:
         """Ends the calls, removes the binding (expires 0) and the account. Returns when the registrar has answered or
-        has not for two seconds; idempotent."""
+        has not for two seconds; idempotent. Cancelled, it does not wait, and the account is removed all the same."""
         if self._closed:
             await self._gone.wait()
             return
@@ -130,19 +130,21 @@ class Registration:
         for call in self.calls:
             call.hangup_now()
         registrar = self._line.registrar
-        if registrar is not None:
-            registrar.stop(self._runtime.now())
-            self._runtime.pump()
-            try:
-                await asyncio.wait_for(self._unbound.wait(), UNREGISTER_PATIENCE)
-            except TimeoutError:
-                log.info("no answer to the un-REGISTER of %s", self._line.address.text)
-        await self._runtime.forget_registration(self)
-        self._registered = False
-        self._incoming.put_nowait(None)
-        self._events.close()
-        self._messages.close()
-        self._gone.set()
+        try:
+            if registrar is not None:
+                registrar.stop(self._runtime.now())
+                self._runtime.pump()
+                async with asyncio.timeout(UNREGISTER_PATIENCE):
+                    await self._unbound.wait()
+        except TimeoutError:
+            log.info("no answer to the un-REGISTER of %s", self._line.address.text)
+        finally:
+            self._runtime.forget_registration(self)
+            self._registered = False
+            self._incoming.put_nowait(None)
+            self._events.close()
+            self._messages.close()
+            self._gone.set()
 
     def on_event(self, event: RegistrationEvent) -> None:
         """Told by the user agent: the registration changed."""

@@ -59,5 +59,5 @@ class Runtime(Protocol):
             InvalidAddress: it is none; ``field`` is what the message calls it.
         """
 
-    async def forget_registration(self, registration: Registration) -> None:
+    def forget_registration(self, registration: Registration) -> None:
         """The account takes and places no more calls."""

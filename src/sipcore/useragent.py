@@ -90,6 +90,7 @@ class UserAgent:
         self._outcomes = Outcomes()
         self._started = False
         self._closed = False
+        self._gone = asyncio.Event()
 
     async def __aenter__(self) -> UserAgent:
         await self.start()
@@ -112,23 +113,33 @@ class UserAgent:
         self._started = True
 
     async def close(self, timeout: float = 2.0) -> None:
-        """Hangs up, un-registers, and frees every port and task; takes at most about ``timeout`` seconds."""
+        """Hangs up, un-registers, and frees every port and task; takes at most about ``timeout`` seconds.
+
+        Idempotent: who calls it again waits for the first. Cancelled, it waits for no answer any more, and frees all
+        the same.
+        """
         if self._closed:
+            await self._gone.wait()
             return
         self._closed = True
-        if self._started:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout * 0.4):
-                    await asyncio.gather(*(call.hangup(cause=EndCause.SHUTDOWN) for call in self.calls))
-            for call in self.calls:
-                call.hangup_now(cause=EndCause.SHUTDOWN)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout * 0.4):
-                    await asyncio.gather(*(line.unregister() for line in self.registrations))
-        if self._owns_media:
-            await self.media.close()
-        await self._driver.close()
-        self._outcomes.close()
+        try:
+            if self._started:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout * 0.4):
+                        await asyncio.gather(*(call.hangup(cause=EndCause.SHUTDOWN) for call in self.calls))
+                for call in self.calls:
+                    call.hangup_now(cause=EndCause.SHUTDOWN)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout * 0.4):
+                        await asyncio.gather(*(line.unregister() for line in self.registrations))
+        finally:
+            try:
+                if self._owns_media:
+                    await self.media.close()
+                await self._driver.close()
+            finally:
+                self._outcomes.close()
+                self._gone.set()
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -259,7 +270,7 @@ class UserAgent:
         """See :class:`~sipcore.runtime.Runtime`."""
         return registration.line.dial(to, field=field)
 
-    async def forget_registration(self, registration: Registration) -> None:
+    def forget_registration(self, registration: Registration) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""
         self.stack.remove_line(registration.line)
         self._registrations.pop(registration.line, None)

@@ -86,6 +86,8 @@ class FlowManager:
         """UDP flows by remote."""
         self._suspects: dict[Address, float] = {}
         """Remotes that failed lately, tried last, and until when."""
+        self._unreachable: set[Flow] = set()
+        """UDP flows that are about to be reported as closed."""
         self._forgetting: asyncio.TimerHandle | None = None
         self._open = False
 
@@ -342,8 +344,12 @@ class FlowManager:
         except ServerUnreachable as error:
             log.debug("nothing waits for %s: %s", join(remote), error)
             return
-        self._loop.call_soon(self._report_closed, flow, why)
+        if flow not in self._unreachable:
+            # A thousand requests to a host that is gone are a thousand ICMP errors, and one report.
+            self._unreachable.add(flow)
+            self._loop.call_soon(self._report_closed, flow, why)
 
     def _report_closed(self, flow: Flow, why: str) -> None:
+        self._unreachable.discard(flow)
         if self._open:
             self._on_flow_closed(flow, why)

@@ -18,23 +18,31 @@ from sipcore.protocol.uac import RequestPlan
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from sipcore.protocol.deadlines import Deadlines
     from sipcore.protocol.flows import Flow
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.line import Line
+    from sipcore.protocol.pace import Pace
     from sipcore.protocol.uac import UacCore, UacFailure, UacRequest
+    from sipcore.protocol.values import NameAddr
     from sipcore.protocol.wire import Response
 
 __all__ = ["Backoff", "RegistrarClient", "RegistrarState"]
 
 log = logging.getLogger(__name__)
 
+DEFAULT_PORT = 5060
 MAX_TOO_BRIEF = 3
 """423 responses obeyed in a row; a registrar that raises its minimum each time is broken."""
 SHORTEST_REFRESH = 1.0
 """Seconds; a registrar that grants less is not refreshed more often than this."""
+REFRESH_SHARE = (0.5, 0.9)
+"""Least and most of the granted time after which the binding is refreshed. The wider, the better a thousand accounts
+that registered together are spread."""
+WAIT_SPREAD = 1.25
+"""Nor do those that were told the same time to wait (Retry-After) come back together: up to a quarter later."""
 STOP_PATIENCE = 1.0
 """Seconds that :meth:`RegistrarClient.stop` waits for the answer to a REGISTER under way before it sends its own."""
 
@@ -49,7 +57,7 @@ class RegistrarState(Enum):
     REFRESHING = "refreshing"
     """REGISTER under way, binding still alive."""
     WAITING = "waiting"
-    """Failed; the next try is timed."""
+    """No binding, and the first or the next try is timed."""
     STOPPING = "stopping"
     """To be un-registered as soon as the REGISTER under way is answered."""
     UNREGISTERING = "un-registering"
@@ -71,7 +79,11 @@ class Backoff:
 
 
 class RegistrarClient:
-    """The registration of one line. Deadlines are kept in the stack's heap under ``(self, name)``."""
+    """The registration of one line. Deadlines are kept in the stack's heap under ``(self, name)``.
+
+    Registrations, retries and refreshes that were asked for wait for their turn in ``pace``, which all lines share; a
+    refresh that is due does not, since its binding would lapse.
+    """
 
     def __init__(
         self,
@@ -81,6 +93,7 @@ class RegistrarClient:
         ids: Ids,
         rng: random.Random,
         deadlines: Deadlines[Hashable],
+        pace: Pace,
         on_event: Callable[[RegistrationEvent, float], None],
         on_flow: Callable[[Flow], None] = lambda _: None,
         backoff: Backoff | None = None,
@@ -89,6 +102,7 @@ class RegistrarClient:
         self._uac = uac
         self._rng = rng
         self._deadlines = deadlines
+        self._pace = pace
         self._on_event = on_event
         self._on_flow = on_flow
         self._backoff = backoff or Backoff()
@@ -106,19 +120,30 @@ class RegistrarClient:
         self._request: UacRequest | None = None
         self.flow: Flow | None = None
         """What the binding was made on: refreshes, and calls by way of the registrar, go there while it is open."""
+        self._has_turn = False
+        """The deadline "next" is a turn in the pace."""
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Registers, and keeps registering until stopped. Nothing happens if it was started before."""
         if self.state is RegistrarState.IDLE:
-            self._enter(RegistrarState.REGISTERING)
-            self._send(self._wanted, now)
+            self._enter(RegistrarState.WAITING)
+            self._take_turn(now)
 
     def refresh(self, now: float) -> None:
         """Registers now, whatever is timed; its success is told even if the binding was alive."""
         self._announced = False
-        if self.state in (RegistrarState.REGISTERED, RegistrarState.WAITING):
+        if self.state in (RegistrarState.REGISTERED, RegistrarState.WAITING) and not self._has_turn:
+            self._take_turn(now)
+
+    def _take_turn(self, now: float) -> None:
+        """Sends as soon as so many others have."""
+        self._has_turn = True
+        turn = self._pace.turn(now)
+        if turn > now:
+            self._deadlines.set((self, "next"), turn)
+        else:
             self._deadlines.cancel((self, "next"))
             self.on_deadline("next", now)
 
@@ -150,6 +175,8 @@ class RegistrarClient:
             case RegistrarState.REGISTERED:
                 self._enter(RegistrarState.REFRESHING)
                 self._send(self._wanted, now)
+            case RegistrarState.WAITING if not self._has_turn:
+                self._take_turn(now)
             case RegistrarState.WAITING:
                 self._enter(RegistrarState.REGISTERING)
                 self._send(self._wanted, now)
@@ -185,6 +212,7 @@ class RegistrarClient:
 
     def _close(self) -> None:
         self._deadlines.cancel((self, "next"))
+        self._has_turn = False
         self._request = None
         self.expires_at = None
         self._enter(RegistrarState.CLOSED)
@@ -197,6 +225,7 @@ class RegistrarClient:
 
     def _send(self, expires: int, now: float) -> None:
         """One Call-ID for all, CSeq rising (§10.2); the request URI has no user part."""
+        self._has_turn = False
         line = self._line
         address = line.registered_address
         self._request = self._uac.send(
@@ -235,11 +264,11 @@ class RegistrarClient:
             self._finish(now)
         elif self.state is RegistrarState.STOPPING:
             if response.status < 300:
-                self.expires_at = now + self._granted(response)
+                self.expires_at = now + self._granted(request, response)
             self._unregister(now)
         elif response.status < 300:
             self.flow = request.flow
-            self._bound(response, now)
+            self._bound(request, response, now)
         elif response.status == 423 and self._obeys_minimum(response):
             self._send(self._wanted, now)
         else:
@@ -260,8 +289,8 @@ class RegistrarClient:
         else:
             self._failed(ServerUnreachable(failure.detail, code=503), now)
 
-    def _bound(self, response: Response, now: float) -> None:
-        granted = self._granted(response)
+    def _bound(self, request: UacRequest, response: Response, now: float) -> None:
+        granted = self._granted(request, response)
         if granted <= 0:
             self.expires_at = None
             self._failed(RegistrationRejected("The registrar holds no binding of ours", code=response.status), now)
@@ -271,25 +300,45 @@ class RegistrarClient:
         self._enter(RegistrarState.REGISTERED)
         # Ahead of the expiry, and spread, so that a thousand accounts do not refresh in one burst.
         # A registrar may not grant more than was asked for (§10.2.4); one that does is not relied on.
-        wait = max(min(granted, self._wanted) * self._rng.uniform(0.6, 0.85), SHORTEST_REFRESH)
+        wait = max(min(granted, self._wanted) * self._rng.uniform(*REFRESH_SHARE), SHORTEST_REFRESH)
         self._deadlines.set((self, "next"), now + wait)
         if not self._announced:
             self._announced = True
             self._on_event(Registered(granted), now)
 
-    def _granted(self, response: Response) -> int:
-        """Our Contact's own ``expires``, else the Expires header, else what was asked for (§10.2.4)."""
-        token = self._line.token
+    def _granted(self, request: UacRequest, response: Response) -> int:
+        """Our Contact's own ``expires``, else the Expires header, else what was asked for (§10.2.4).
+
+        The response lists all bindings of the address. 0 where others are there and ours is not. One that lists none
+        at all is taken for a success: §10.3 forbids it, and some registrars do it.
+        """
         contacts = response.contacts
-        ours = [contact for contact in contacts if contact.uri.parameters.get("line") == token]
-        # A single binding is ours even if the registrar, or a gateway, has rewritten its URI.
-        found = ours or (contacts if len(contacts) == 1 else ())
-        text = found[0].params.get("expires") if found else None
-        if text is not None and text.isascii() and text.isdigit():
-            return int(text[:9])
-        if response.expires is not None:
-            return response.expires
-        return self._wanted
+        ours = self._ours(request, response, contacts)
+        if contacts and ours is None:
+            return 0
+        granted = None if ours is None else _seconds(ours)
+        if granted is not None:
+            return granted
+        return self._wanted if response.expires is None else response.expires
+
+    def _ours(self, request: UacRequest, response: Response, contacts: Sequence[NameAddr]) -> NameAddr | None:
+        """Our binding among all: by its mark, else by its address, which a registrar or a gateway may have rewritten to
+        where it saw the request come from. One that stands alone under our name is ours if it is brand-new."""
+        sent = request.request.contact if request.request is not None else None
+        if sent is None:
+            return None
+        via = response.via
+        seen_at = (via.received or via.host, via.rport or via.port or DEFAULT_PORT)
+        places = {(sent.uri.host, sent.uri.port or DEFAULT_PORT), seen_at}
+        for contact in contacts:
+            if contact.uri.parameters.get("line") == self._line.token:
+                return contact
+        namesakes = [contact for contact in contacts if contact.uri.user == sent.uri.user]
+        for contact in namesakes:
+            if (contact.uri.host, contact.uri.port or DEFAULT_PORT) in places:
+                return contact
+        alone = len(contacts) == len(namesakes) == 1 and _seconds(namesakes[0]) == self._wanted
+        return namesakes[0] if alone else None
 
     def _obeys_minimum(self, response: Response) -> bool:
         """§10.2.8: asks again for the least that the registrar takes."""
@@ -311,7 +360,7 @@ class RegistrarClient:
                 if request.unanswered:
                     sentence += f"; the challenge was not answered: {request.unanswered}"
                 return AuthenticationFailed(sentence, code=code)
-            case 403 if request.challenges:
+            case 403 if _carried_credentials(request):
                 return AuthenticationFailed(sentence, code=code)
             case 408:
                 return RegistrationTimeout(sentence, code=code)
@@ -323,10 +372,12 @@ class RegistrarClient:
         self._announced = False
         self.flow = None
         wait = self._backoff.delay(self._failures, self._rng)
+        least = 0.0
         if isinstance(error, AuthenticationFailed) or error.code == 403:
-            wait = max(wait, self._backoff.refused_credentials)
+            least = self._backoff.refused_credentials
         if retry_after is not None:
-            wait = max(wait, retry_after)
+            least = max(least, retry_after)
+        wait = max(wait, least * self._rng.uniform(1.0, WAIT_SPREAD))
         self._enter(RegistrarState.WAITING)
         self._deadlines.set((self, "next"), now + wait)
         self._on_event(RegistrationFailed(error, wait), now)
@@ -334,3 +385,15 @@ class RegistrarClient:
     def _enter(self, state: RegistrarState) -> None:
         log.debug("registration of %s: %s -> %s", self._line.address.key, self.state.value, state.value)
         self.state = state
+
+
+def _carried_credentials(request: UacRequest) -> bool:
+    """Whether what was answered had an answer to a challenge in it, of this request or of an earlier one."""
+    sent = request.request
+    return sent is not None and ("Authorization" in sent.headers or "Proxy-Authorization" in sent.headers)
+
+
+def _seconds(contact: NameAddr) -> int | None:
+    """The ``expires`` of a Contact; None where there is none, or no number."""
+    text = contact.params.get("expires")
+    return int(text[:9]) if text is not None and text.isascii() and text.isdigit() else None

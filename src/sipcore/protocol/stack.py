@@ -20,6 +20,7 @@ from sipcore.protocol.identity import ACCOUNT_ITSELF
 from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
+from sipcore.protocol.pace import Pace
 from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.replaces import find_replaced
 from sipcore.protocol.routing import asks_for_secure_contact
@@ -109,6 +110,7 @@ class Stack:
         """Requests that make no dialog."""
         self.lines: dict[str, Line] = {}
         """By token."""
+        self.register_pace = Pace(config.register_rate, max(1, round(config.register_rate / 2)))
         self.request_handlers: dict[str, RequestHandler] = {}
         """By method; asked for requests outside a dialog before the stack's own answer."""
         self.admission = Admission(config, self)
@@ -216,6 +218,7 @@ class Stack:
             ids=self.ids,
             rng=self.rng,
             deadlines=self.deadlines,
+            pace=self.register_pace,
             on_event=lambda event, at: self._events.append(RegistrationOccurred(line, event)),
             on_flow=lambda flow: self._registrar_at(line, flow.remote[0]),
         )

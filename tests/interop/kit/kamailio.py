@@ -14,7 +14,7 @@ from tests.interop.kit.process import Program, ProgramError, eventually
 from tests.interop.kit.programs import require
 from tests.kit.certificates import Credentials
 
-__all__ = ["DOMAIN", "SUBSCRIBERS", "Kamailio", "KamailioOptions"]
+__all__ = ["BOT_SECRET", "DOMAIN", "SUBSCRIBERS", "Kamailio", "KamailioOptions"]
 
 DOMAIN = "sip.interop.test"
 """A domain that Kamailio serves and no name server knows: accounts there need an outbound proxy."""
@@ -27,6 +27,9 @@ SUBSCRIBERS = {
     "+4366012345": "number-secret",
 }
 """User → password; the same list as in kamailio.cfg."""
+
+BOT_SECRET = "bot-secret"
+"""Password of ``bot0``, ``bot1``, … of which any number may register."""
 
 _CONFIG = Path(__file__).with_name("kamailio.cfg")
 

@@ -106,6 +106,10 @@ class Program:
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """To the program and its children."""
+        os.killpg(self._process.pid, number)
+
     async def stop(self, *, grace: float = 3.0) -> int:
         """SIGTERM, and SIGKILL to its whole session when it is still there after ``grace`` seconds.
 
