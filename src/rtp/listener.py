@@ -84,6 +84,8 @@ class Listener:
         if self._behind:
             self._behind += 1
             if self.stalled:
+                self.dropped += len(self._frames) + 1
+                self._frames.clear()
                 self.close()
                 return
         self._frames.append((pcm.copy(), sent))

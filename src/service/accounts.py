@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service import calls, media_control, playback, sessions, transfers
+from service.audio_streams import AudioLimits, AudioRequest, AudioStreams, Send, first_config
 from service.errors import CallControlUnauthenticated, NoSession, ServerStopping
 from service.levels import MediaRequest
 from service.line import Line, LineOptions
@@ -58,13 +59,23 @@ class Accounts:
         agent: the running user agent.
         options: for each account.
         wav_limit: largest sum of the sizes of the files in one SipPlayWavFiles, bytes.
-        control_token: what SipSetCallMediaControl asks for; empty: nothing.
+        control_token: what SipSetCallMediaControl and SipStreamCallAudio ask for; empty: nothing.
+        audio_limits: most live audio streams.
     """
 
-    def __init__(self, agent: UserAgent, options: LineOptions, *, wav_limit: int, control_token: str = "") -> None:
+    def __init__(
+        self,
+        agent: UserAgent,
+        options: LineOptions,
+        *,
+        wav_limit: int,
+        control_token: str = "",
+        audio_limits: AudioLimits = AudioLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._agent = agent
         self._options = options
         self._wav_limit = wav_limit
+        self._streams = AudioStreams(audio_limits)
         self._token = media_control.ControlToken(control_token)
         self._lines: dict[str, Line] = {}
         self._newest_registered: Line | None = None
@@ -236,6 +247,25 @@ class Accounts:
         if line is None:
             return _no_call(scope, NoOngoingCall("SipSetCallMediaControl: no account was registered for it"))
         return media_control.set_media_control(line, request, scope.call_id)
+
+    async def stream_audio(self, scope: Scope, requests: AsyncIterator[AudioRequest], send: Send) -> None:
+        """SipStreamCallAudio.
+
+        Raises:
+            SipError: see :meth:`service.audio_streams.AudioStreams.run`.
+            CallControlUnauthenticated: the token is missing or wrong.
+            CallScopeMismatch, NoOngoingCall: the request names no connected call.
+        """
+        if not self._token.admits(scope.token):
+            raise CallControlUnauthenticated(UNAUTHENTICATED)
+        line = self.select(scope)
+        config = await first_config(requests)
+        if line is None:
+            raise NoOngoingCall("SipStreamCallAudio: no account was registered for it")
+        ongoing = media_control.controllable_call(line, "SipStreamCallAudio", scope.call_id)
+        if isinstance(ongoing, CallError):
+            raise ongoing
+        await self._streams.run(ongoing, config, requests, send)
 
     # -- status ----------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.audio_streams import AudioLimits
 from service.line import LineOptions
 from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
@@ -272,6 +273,20 @@ class ServerSettings(BaseSettings):
         " variable: every user of the machine can see options.",
         json_schema_extra={"metavar": "SECRET"},
     )
+    max_audio_streams: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Most live audio streams (SipStreamCallAudio) of all calls together.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
+    max_call_audio_streams: int = Field(
+        default=16,
+        ge=1,
+        le=10_000,
+        description="Most live audio streams of one call.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
     event_loop: Literal["auto", "uvloop", "asyncio"] = Field(
         default="auto", description="auto: uvloop where it is installed."
     )
@@ -344,6 +359,10 @@ class ServerSettings(BaseSettings):
                 port=self.sip_tls_port,
             ),
         )
+
+    def audio_limits(self) -> AudioLimits:
+        """For live audio streams."""
+        return AudioLimits(in_all=self.max_audio_streams, per_call=self.max_call_audio_streams)
 
     def line_options(self) -> LineOptions:
         """For each account."""

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from enum import IntEnum
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from service.accounts import Scope
+from service.audio_streams import (
+    AgentMuted,
+    AudioConfig,
+    AudioFrame,
+    AudioRequest,
+    AudioResponse,
+    Ended,
+    Started,
+    Stats,
+)
 from service.generated.ondewo.sip import sip_pb2
 from service.levels import MediaRequest, Owner, Setting
 from service.ongoing import EndReason
@@ -19,6 +29,8 @@ __all__ = [
     "CONTROL_TOKEN_METADATA",
     "EXPECTED_CALL_ID_METADATA",
     "amd_result",
+    "audio_requests",
+    "audio_response",
     "end_reason",
     "history_response",
     "media_request",
@@ -94,6 +106,58 @@ def _enum(kind: type[Number], number: int, field: str) -> Number:
         return kind(number)
     except ValueError:
         raise InvalidRequest(f"{number} is none of 0 to {max(kind)}", field=field) from None
+
+
+async def audio_requests(wire: AsyncIterator[sip_pb2.SipCallAudioRequest]) -> AsyncIterator[AudioRequest]:
+    """The requests of a live audio stream; kinds that this server does not know are passed over."""
+    async for request in wire:
+        match request.WhichOneof("request"):
+            case "audio":
+                yield AudioFrame(request.audio.pcm_s16le, request.audio.sequence)
+            case "agent_muted":
+                yield AgentMuted(request.agent_muted)
+            case "config":
+                config = request.config
+                yield AudioConfig(
+                    mode=config.mode,
+                    rate=config.sample_rate_hz,
+                    frame_ms=config.frame_ms,
+                    take_over=config.take_over,
+                    stream_id=config.stream_id,
+                    max_duration_s=config.max_duration_s,
+                )
+
+
+def audio_response(response: AudioResponse) -> sip_pb2.SipCallAudioResponse:
+    """One response of a live audio stream as it goes out."""
+    wire = sip_pb2.SipCallAudioResponse
+    match response:
+        case AudioFrame(pcm, sequence):
+            return wire(audio=sip_pb2.SipCallAudioFrame(pcm_s16le=pcm, sequence=sequence))
+        case Stats():
+            return wire(
+                stats=sip_pb2.SipCallAudioStats(
+                    frames_sent=response.sent,
+                    frames_dropped=response.dropped,
+                    frames_received=response.received,
+                    underruns=response.underruns,
+                    frames_discarded=response.discarded,
+                )
+            )
+        case Started(config):
+            return wire(
+                started=sip_pb2.SipCallAudioStarted(
+                    stream_id=config.stream_id,
+                    sample_rate_hz=config.rate,
+                    frame_ms=config.frame_ms,
+                    mode=sip_pb2.SipCallAudioMode.ValueType(config.mode),
+                )
+            )
+        case Ended(reason, detail):
+            number = sip_pb2.SipCallAudioEndReason.ValueType(reason)
+            return wire(ended=sip_pb2.SipCallAudioEnded(reason=number, detail=detail))
+        case _:
+            assert_never(response)
 
 
 def sip_status(status: Status) -> sip_pb2.SipStatus:

@@ -7,11 +7,13 @@ import secrets
 
 import grpc
 
-from sipcore.errors import CallError, InvalidRequest, SipError, TransferError
+from sipcore.errors import CallError, InvalidRequest, NoOngoingCall, SipError, TalkInProgress, TransferError
 
 __all__ = [
+    "AudioStreamLimit",
     "CallControlUnauthenticated",
     "CallScopeMismatch",
+    "ClientGone",
     "NoSession",
     "ParticipantsPresent",
     "PlaybackCancelled",
@@ -19,6 +21,7 @@ __all__ = [
     "ServerStopping",
     "TransferCancelled",
     "TransferInProgress",
+    "report_bug",
     "rpc_error",
 ]
 
@@ -27,6 +30,14 @@ logger = logging.getLogger(__name__)
 
 class NoSession(SipError):
     """No session is open for the account."""
+
+
+class AudioStreamLimit(CallError):
+    """No further live audio stream is carried."""
+
+
+class ClientGone(Exception):
+    """A client does not take what is sent to it."""
 
 
 class CallControlUnauthenticated(CallError):
@@ -74,7 +85,21 @@ def rpc_error(error: Exception) -> tuple[grpc.StatusCode, str]:
             return grpc.StatusCode.INVALID_ARGUMENT, text if named else f"{error.field}: {text}"
         case ServerStopping():
             return grpc.StatusCode.UNAVAILABLE, str(error) or "the server is shutting down"
+        # Only SipStreamCallAudio raises these; elsewhere they are statuses.
+        case CallControlUnauthenticated():
+            return grpc.StatusCode.UNAUTHENTICATED, str(error)
+        case CallScopeMismatch() | NoOngoingCall():
+            return grpc.StatusCode.FAILED_PRECONDITION, str(error)
+        case AudioStreamLimit() | TalkInProgress():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
+        case ClientGone():
+            return grpc.StatusCode.ABORTED, str(error)
         case _:
-            reference = secrets.token_hex(4)
-            logger.error("internal error %s", reference, exc_info=error)
-            return grpc.StatusCode.INTERNAL, f"internal error {reference}: the server's log has the details"
+            return grpc.StatusCode.INTERNAL, report_bug(error)
+
+
+def report_bug(error: BaseException) -> str:
+    """Logs the traceback; what the client is told of it."""
+    reference = secrets.token_hex(4)
+    logger.error("internal error %s", reference, exc_info=error)
+    return f"internal error {reference}: the server's log has the details"

@@ -44,6 +44,7 @@ class Server:
             settings.line_options(),
             wav_limit=settings.wav_limit_bytes,
             control_token=settings.call_control_token.get_secret_value(),
+            audio_limits=settings.audio_limits(),
         )
         self.grpc_address = settings.grpc
         """Where gRPC listens; the real port once started."""

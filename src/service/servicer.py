@@ -11,7 +11,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from service import converters
 from service.accounts import Accounts, Scope
-from service.errors import rpc_error
+from service.audio_streams import AudioResponse
+from service.errors import ClientGone, rpc_error
 from service.generated.ondewo.sip import sip_pb2 as pb
 from service.generated.ondewo.sip.sip_pb2_grpc import SipServicer
 from service.status import AmdResult
@@ -138,15 +139,20 @@ class Servicer(SipServicer):
         wanted = converters.media_request(request)
         return converters.sip_status(self._accounts.set_media_control(_scope(context), wanted))
 
-    # -- of the wire, not of this server yet -----------------------------------------------------------------
-
-    async def SipStreamCallAudio(
+    async def SipStreamCallAudio(  # type: ignore[override]  # grpc.aio takes a coroutine that writes by itself, too
         self, request_iterator: AsyncIterator[pb.SipCallAudioRequest], context: Context
-    ) -> AsyncIterator[pb.SipCallAudioResponse]:
-        await _unimplemented(context, "SipStreamCallAudio")
-        yield pb.SipCallAudioResponse()  # never reached: an asynchronous generator needs one
+    ) -> None:
+        async def send(response: AudioResponse) -> None:
+            try:
+                await context.write(converters.audio_response(response))
+            except grpc.aio.BaseError as error:
+                raise ClientGone("the client has gone") from error
 
-
-async def _unimplemented(context: Context, method: str) -> None:
-    """Ends the request; ``abort`` raises."""
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this version of the server does not implement {method}")
+        requests = converters.audio_requests(request_iterator)
+        try:
+            await self._accounts.stream_audio(_scope(context), requests, send)
+        except Exception as error:
+            code, details = rpc_error(error)
+        else:
+            return
+        await context.abort(code, details)

@@ -12,11 +12,16 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from rtp.listener import Listener
+from rtp.talker import Talker
 from sipcore.config import Account
 from sipcore.errors import (
     CallCancelled,
     NoOngoingCall,
     SipError,
+    TalkInProgress,
     TransferRejected,
     TransferTimeout,
 )
@@ -165,6 +170,7 @@ class FakeCall:
         self.bye_delay = 0.01
         """Seconds until the far end answers BYE or CANCEL."""
         self.playbacks: list[FakePlayback] = []
+        self.listeners: list[Listener] = []
         self.transfers: list[FakeTransfer] = []
         self.answer_error: SipError | None = None
         self._connected = False
@@ -188,6 +194,8 @@ class FakeCall:
         if self.ended is not None:
             return
         self.ended = ended
+        for listener in self.listeners:
+            listener.close()
         for playback in self.playbacks:
             playback.end(completed=False)
         for transfer in self.transfers:
@@ -254,6 +262,25 @@ class FakeCall:
             playback.start()
         self.playbacks.append(playback)
         return playback
+
+    def listen(self, *, rate: int = 8000) -> Listener:
+        self._need_connected()
+        listener = Listener(rate=rate)
+        self.listeners.append(listener)
+        return listener
+
+    def talk(self, *, rate: int = 8000) -> Talker:
+        self._need_connected()
+        if any(isinstance(one, Talker) and not one.closed for one in self.listeners):
+            raise TalkInProgress("somebody talks")
+        talker = Talker(rate=rate)
+        self.listeners.append(talker)
+        return talker
+
+    def tick(self, value: int = 0) -> None:
+        """The clock of the call: the far end says a frame of this value."""
+        for listener in self.listeners:
+            listener.write(np.full(160, value, np.int16))
 
     def refer(self, to: str, *, headers: Mapping[str, str] | None = None) -> FakeTransfer:
         self._need_connected()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import soundfile
 
 from service.accounts import Accounts, Scope
+from service.audio_streams import AudioLimits, AudioRequest, AudioResponse
 from service.levels import MediaRequest
 from service.line import LineOptions
 from service.ongoing import EndReason
 from service.status import AmdResult, Status, StatusType
 from tests.kit.fake_agent import FakeAgent, FakeCall, FakeRegistration
 
-__all__ = ["ALICE", "BOB", "Bench", "settle", "wav"]
+__all__ = ["ALICE", "BOB", "Bench", "Stream", "settle", "wav"]
+
+Response = TypeVar("Response")
 
 ALICE = "alice@example.com"
 BOB = "sip:bob@example.com"
@@ -38,12 +41,21 @@ class Bench:
     _open: ClassVar[list[Bench]] = []
 
     def __init__(
-        self, options: LineOptions | None = None, *, wav_limit: int = 1_000_000, control_token: str = ""
+        self,
+        options: LineOptions | None = None,
+        *,
+        wav_limit: int = 1_000_000,
+        control_token: str = "",
+        audio_limits: AudioLimits | None = None,
     ) -> None:
         Bench._open.append(self)
         self.agent = FakeAgent()
         self.accounts = Accounts(
-            cast("Any", self.agent), options or LineOptions(), wav_limit=wav_limit, control_token=control_token
+            cast("Any", self.agent),
+            options or LineOptions(),
+            wav_limit=wav_limit,
+            control_token=control_token,
+            audio_limits=audio_limits or AudioLimits(),
         )
 
     @classmethod
@@ -123,6 +135,12 @@ class Bench:
     def report(self, amd: AmdResult, call_id: str | None = None) -> Status:
         return self.accounts.report_machine(Scope(call_id=call_id), amd)
 
+    def stream(self, *requests: AudioRequest, call_id: str | None = "", token: str | None = None) -> Stream:
+        """SipStreamCallAudio, begun; by default about the ongoing call."""
+        if call_id == "":
+            call_id = self.current.call_id
+        return Stream(self.accounts, Scope(call_id=call_id, token=token), requests)
+
     # -- states
 
     async def session(self, auto_answer: int = 0) -> None:
@@ -158,6 +176,36 @@ class Bench:
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
         return lambda: end - loop.time()
+
+
+class Stream:
+    """A client of SipStreamCallAudio."""
+
+    def __init__(self, accounts: Accounts, scope: Scope, requests: tuple[AudioRequest, ...]) -> None:
+        self.responses: list[AudioResponse] = []
+        self.reads = asyncio.Event()
+        """Cleared, the client takes no response."""
+        self.reads.set()
+        self._requests: asyncio.Queue[AudioRequest | None] = asyncio.Queue()
+        for request in requests:
+            self.ask(request)
+        self.task = asyncio.create_task(accounts.stream_audio(scope, self._iterate(), self._send))
+
+    def ask(self, request: AudioRequest | None) -> None:
+        """The client sends a request; None: it closes its side."""
+        self._requests.put_nowait(request)
+
+    def of(self, kind: type[Response]) -> list[Response]:
+        """The responses of one kind."""
+        return [response for response in self.responses if isinstance(response, kind)]
+
+    async def _iterate(self) -> AsyncIterator[AudioRequest]:
+        while (request := await self._requests.get()) is not None:
+            yield request
+
+    async def _send(self, response: AudioResponse) -> None:
+        await self.reads.wait()
+        self.responses.append(response)
 
 
 async def settle() -> None:

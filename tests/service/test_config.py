@@ -37,6 +37,8 @@ SAMPLES = {
     "wav_limit": ("3", 3),
     "tracebacks": ("false", False),
     "call_control_token": ("hush", "hush"),
+    "max_audio_streams": ("40", 40),
+    "max_call_audio_streams": ("3", 3),
     "event_loop": ("asyncio", "asyncio"),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),

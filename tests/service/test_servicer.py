@@ -211,15 +211,74 @@ async def test_media_control(wire: Wire) -> None:
         assert details.startswith(f"{field}: 9 ")
 
 
-async def test_the_streaming_method_says_that_it_is_missing(wire: Wire) -> None:
-    async def requests() -> AsyncIterator[pb.SipCallAudioRequest]:
-        yield pb.SipCallAudioRequest(config=pb.SipCallAudioConfig())
+async def test_live_audio_and_its_codes(wire: Wire) -> None:
+    listen = pb.SipCallAudioRequest(config=pb.SipCallAudioConfig(mode=pb.SIP_CALL_AUDIO_MODE_LISTEN))
+    talk = pb.SipCallAudioRequest(
+        config=pb.SipCallAudioConfig(mode=pb.SIP_CALL_AUDIO_MODE_TALK, take_over=True, sample_rate_hz=8000)
+    )
 
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        async for _ in wire.stub.SipStreamCallAudio(requests()):
-            pass
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "SipStreamCallAudio" in str(raised.value.details())
+    async def refusal(*requests: pb.SipCallAudioRequest, call_id: str = "") -> grpc.StatusCode:
+        stream = wire.stub.SipStreamCallAudio(
+            patient(*requests), metadata=(("x-ondewo-expected-call-id", call_id or current),)
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in stream:
+                pass
+        assert raised.value.details()
+        return raised.value.code()
+
+    async def patient(*requests: pb.SipCallAudioRequest) -> AsyncIterator[pb.SipCallAudioRequest]:
+        for request in requests:
+            yield request
+        await asyncio.sleep(30)
+
+    current = "x"
+    assert await refusal(listen) is grpc.StatusCode.FAILED_PRECONDITION
+    await wire.connected()
+    current = (await wire.stub.SipGetSipStatus(Empty())).call_id
+    assert await refusal(listen, call_id="another") is grpc.StatusCode.FAILED_PRECONDITION
+    assert await refusal() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await refusal(pb.SipCallAudioRequest(agent_muted=True)) is grpc.StatusCode.INVALID_ARGUMENT
+    assert await refusal(pb.SipCallAudioRequest(config=pb.SipCallAudioConfig(sample_rate_hz=44100))) is (
+        grpc.StatusCode.INVALID_ARGUMENT
+    )
+    frame = pb.SipCallAudioRequest(audio=pb.SipCallAudioFrame(pcm_s16le=b"123"))
+    assert await refusal(talk, frame) is grpc.StatusCode.INVALID_ARGUMENT
+    talking = wire.stub.SipStreamCallAudio(patient(talk), metadata=(("x-ondewo-expected-call-id", current),))
+    started = (await anext(aiter(talking))).started
+    assert (started.mode, started.sample_rate_hz, started.frame_ms) == (pb.SIP_CALL_AUDIO_MODE_TALK, 8000, 20)
+    assert await refusal(talk) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await wire.stub.SipGetSipStatus(Empty())).call_audio_streams == 1
+    wire.bench.call.tick(7)
+    response = await anext(aiter(talking))
+    assert (response.audio.pcm_s16le, response.audio.sequence) == (b"\x07\x00" * 160, 0)
+    wire.bench.call.hang_up_by_far_end()
+    stats, ended = [one async for one in talking]
+    assert stats.stats.frames_sent == 1
+    assert ended.ended.reason == pb.SIP_CALL_AUDIO_END_REASON_CALL_ENDED
+    assert await talking.code() is grpc.StatusCode.OK
+
+
+async def test_live_audio_asks_for_the_token() -> None:
+    bench = Bench(control_token="open sesame")
+    server = grpc.aio.server(options=GRPC_OPTIONS)
+    add_SipServicer_to_server(Servicer(bench.accounts), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: SipAsyncStub = SipStub(channel)
+        for metadata in ((), (("x-ondewo-sip-call-control-token", "sesame"),)):
+            request = pb.SipCallAudioRequest(config=pb.SipCallAudioConfig())
+            stream = stub.SipStreamCallAudio(iter([request]), metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                async for _ in stream:
+                    pass
+            assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert "sesame" not in str(raised.value)
+            status = await stub.SipSetCallMediaControl(pb.SipSetCallMediaControlRequest(), metadata=metadata)
+            assert status.exception_name == "CallControlUnauthenticated"
+    await Bench.close_all()
+    await server.stop(0)
 
 
 async def test_a_bug_is_internal_logged_with_its_traceback_and_the_server_goes_on(

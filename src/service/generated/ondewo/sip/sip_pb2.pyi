@@ -80,7 +80,7 @@ class _SipCallAudioMode:
 class _SipCallAudioModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SipCallAudioMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SIP_CALL_AUDIO_MODE_UNSPECIFIED: _SipCallAudioMode.ValueType  # 0
-    """Not set: refused."""
+    """As LISTEN."""
     SIP_CALL_AUDIO_MODE_LISTEN: _SipCallAudioMode.ValueType  # 1
     """The client hears both sides of the call."""
     SIP_CALL_AUDIO_MODE_TALK: _SipCallAudioMode.ValueType  # 2
@@ -90,7 +90,7 @@ class SipCallAudioMode(_SipCallAudioMode, metaclass=_SipCallAudioModeEnumTypeWra
     """Direction of a live audio stream."""
 
 SIP_CALL_AUDIO_MODE_UNSPECIFIED: SipCallAudioMode.ValueType  # 0
-"""Not set: refused."""
+"""As LISTEN."""
 SIP_CALL_AUDIO_MODE_LISTEN: SipCallAudioMode.ValueType  # 1
 """The client hears both sides of the call."""
 SIP_CALL_AUDIO_MODE_TALK: SipCallAudioMode.ValueType  # 2
@@ -855,11 +855,11 @@ class SipCallAudioConfig(_message.Message):
     frame_ms: _builtins.int
     """20; 0 is 20."""
     take_over: _builtins.bool
-    """Must be set to talk: this side's own playback is muted meanwhile."""
+    """Must be set to talk: this side's own playback is muted meanwhile, and its listening paused."""
     stream_id: _builtins.str
     """Name of the stream chosen by the client; empty: the server chooses one."""
     max_duration_s: _builtins.int
-    """Seconds after which the server ends the stream; 0: no limit of its own."""
+    """Seconds after which the server ends the stream; 0: 3,600."""
     def __init__(
         self,
         *,
