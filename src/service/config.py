@@ -252,6 +252,18 @@ class ServerSettings(BaseSettings):
         description="Shortest session timer to take; RFC 4028 wants at least 90.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    rel100: Literal["off", "supported", "never"] = Field(
+        default="off",
+        description="Reliable ringing (RFC 3262) as callee: off: where the caller requires it; supported: where it"
+        " can; never: not at all, and callers of ours do not advertise it.",
+    )
+    max_redirects: int = Field(
+        default=5,
+        ge=0,
+        le=20,
+        description="Other addresses that a redirected call (3xx) goes on to; 0: it fails with the code.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
     history_size: int = Field(
         default=1000,
         ge=1,
@@ -370,7 +382,12 @@ class ServerSettings(BaseSettings):
             history_size=self.history_size,
             tracebacks=self.tracebacks,
             register_expires=self.register_expires,
-            calls=CallPolicy(session_expires=self.session_expires, min_se=self.min_se),
+            calls=CallPolicy(
+                session_expires=self.session_expires,
+                min_se=self.min_se,
+                rel100=self.rel100,
+                max_redirects=self.max_redirects,
+            ),
         )
 
 

@@ -65,12 +65,21 @@ class CallPolicy:
     but keep to what the far end asks for. ``min_se`` is asked for where it is longer."""
     min_se: int = 90
     """The shortest session timer to take, seconds; RFC 4028 §4 wants at least 90."""
+    rel100: Literal["off", "supported", "never"] = "off"
+    """Ringing that is acknowledged (RFC 3262), as callee. ``off``: only where the caller requires it; ``supported``:
+    where the caller can; ``never``: not even then, and as caller it is not advertised."""
+    max_redirects: int = 5
+    """How many other addresses a call goes on to that is redirected (3xx); 0: it fails with the code."""
 
     def __post_init__(self) -> None:
         if self.min_se < 1:
             raise InvalidRequest(f"min_se: {self.min_se} is not positive", field="min_se")
         if self.session_expires < 0:
             raise InvalidRequest(f"session_expires: {self.session_expires} is negative", field="session_expires")
+        if self.rel100 not in ("off", "supported", "never"):
+            raise InvalidRequest(f"rel100: {self.rel100!r} is neither off, supported nor never", field="rel100")
+        if self.max_redirects < 0:
+            raise InvalidRequest(f"max_redirects: {self.max_redirects} is negative", field="max_redirects")
 
 
 @dataclass(frozen=True, slots=True)

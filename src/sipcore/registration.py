@@ -255,6 +255,7 @@ class Registration:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         caller: Caller = ACCOUNT_ITSELF,
+        delayed_offer: bool = False,
     ) -> Call:
         """Sends an INVITE and returns at once; :meth:`Call.connected` waits for the answer.
 
@@ -263,6 +264,7 @@ class Registration:
             headers: extension headers of the INVITE; they win over the account's of the same name.
             timeout: seconds it may ring; default the agent's ``ring_timeout``.
             caller: who the call is from, where it is not who the account says.
+            delayed_offer: the INVITE says nothing of media; the far end offers, and this side answers (RFC 3264 §5).
 
         Raises:
             InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
@@ -279,6 +281,7 @@ class Registration:
             media_port=media.port,
             ring_timeout=self._runtime.config.ring_timeout if timeout is None else timeout,
             caller=caller,
+            delayed_offer=delayed_offer,
             now=self._runtime.now(),
         )
         call = Call(self._runtime, self, session)

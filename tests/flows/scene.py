@@ -45,7 +45,9 @@ class Phone:
             Account(f"sip:{name}@{address[0]}", password=password, calls=calls or CallPolicy())
         )
 
-    def call(self, to: str, *, ring_timeout: float = 60.0, headers: tuple[tuple[str, str], ...] = ()) -> InviteSession:
+    def call(
+        self, to: str, *, ring_timeout: float = 60.0, headers: tuple[tuple[str, str], ...] = (), delayed: bool = False
+    ) -> InviteSession:
         """Places a call."""
         session = self.stack.invite(
             self.line,
@@ -53,6 +55,7 @@ class Phone:
             headers=headers,
             media_port=40000,
             ring_timeout=ring_timeout,
+            delayed_offer=delayed,
             now=self._scene.network.now,
         )
         self._scene.network.flush()

@@ -214,9 +214,19 @@ def test_the_ring_time_does_not_run_out_on_a_call_that_was_given_up() -> None:
     assert ended.cause is EndCause.CANCELLED
 
 
-def test_a_redirection_is_final(ringing: Ringing) -> None:
-    """§8.1.3.4 allows to follow it; a bot told to call one number shall not call another."""
-    ringing.peer.respond(ringing.invite, 302, extra="Contact: <sip:elsewhere@192.0.2.77>\n")
-    (ended,) = ringing.scene.alice.happened(ringing.session, SessionEnded)
-    assert ended.code == 302
-    assert ringing.scene.sent("INVITE") == 1
+def test_a_199_closes_its_branch_and_nothing_else(ringing: Ringing) -> None:
+    """RFC 6228 §4: nobody rings because of it, and the other branches may still answer."""
+    ringing.peer.respond(ringing.invite, 180, to_tag="a")
+    ringing.peer.respond(ringing.invite, 180, to_tag="b")
+    ringing.peer.respond(ringing.invite, 199, to_tag="a")
+    assert len(ringing.scene.alice.happened(ringing.session, SessionProvisional)) == 2
+    assert ringing.request("OPTIONS", tag="a") == 481
+    ringing.peer.respond(ringing.invite, 200, to_tag="b", body=SDP_OFFER)
+    assert ringing.session.connected
+
+
+def test_early_media_is_that_of_the_newest_branch(ringing: Ringing) -> None:
+    for tag, port in (("a", "50000"), ("b", "50010"), ("a", "50020")):
+        ringing.peer.respond(ringing.invite, 183, to_tag=tag, body=SDP_OFFER.replace("50000", port))
+    heard = ringing.scene.alice.happened(ringing.session, SessionProvisional)
+    assert [each.media.remote_port for each in heard if each.media is not None] == [50000, 50010, 50020]

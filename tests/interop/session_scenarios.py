@@ -9,8 +9,11 @@ from tests.interop.kit.scenario import (
     Scenario,
     acknowledge_refusal,
     answer,
+    answer_invite,
+    cancel,
     follow,
     invite,
+    pause,
     receive,
     receive_invite,
     reply,
@@ -20,12 +23,22 @@ from tests.interop.kit.scenario import (
 )
 
 __all__ = [
+    "CHALLENGES_PRACK",
     "INTERVAL_TOO_SMALL",
+    "NEVER_ACKNOWLEDGES_RINGING",
     "NEVER_REFRESHES",
+    "OFFERED_IN_THE_180",
     "RAISES_THE_INTERVAL",
     "REFRESHED_BY_REINVITE",
     "REFRESHED_BY_UPDATE",
     "REFRESHES_UNADVERTISED",
+    "RELIABLE_EARLY_MEDIA",
+    "REQUIRES_RELIABLE_RINGING",
+    "RINGS_RELIABLY",
+    "STRAY_PRACK",
+    "calls_and_does_not_refresh",
+    "calls_with_timer",
+    "redirects_to",
 ]
 
 _BYE = (receive("BYE"), reply())
@@ -152,6 +165,155 @@ def calls_and_does_not_refresh() -> Scenario:
             reply(),
         ),
         server=False,
+    )
+
+
+# -- reliable provisional responses (RFC 3262), offers before the answer (RFC 3311) -----------------------
+
+_RELIABLE = ("Require: 100rel", "RSeq: 77")
+_PRACK = receive("PRACK", check=("RAck: *77 [0-9]+ INVITE",))
+
+RINGS_RELIABLY = Scenario(
+    "rings-reliably",
+    (
+        receive_invite(check=("Supported: .*100rel",)),
+        respond("180 Ringing", headers=_RELIABLE),
+        _PRACK,
+        reply(),
+        pause(200),
+        answer_invite("200 OK", body=sdp(), attributes=' retrans="500"'),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3262 §4: the 180 gets its PRACK."""
+
+RELIABLE_EARLY_MEDIA = Scenario(
+    "reliable-early-media",
+    (
+        receive_invite(),
+        respond("183 Session Progress", headers=_RELIABLE, body=sdp()),
+        _PRACK,
+        reply(),
+        request("UPDATE", 101, body=sdp(version=2)),
+        receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *101 UPDATE")),
+        answer_invite("200 OK", attributes=' retrans="500"'),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3262 §5, RFC 3311: the answer is in the 183, an UPDATE changes it, the 200 has no SDP at all."""
+
+CHALLENGES_PRACK = Scenario(
+    "challenges-prack",
+    (
+        receive_invite(),
+        respond("180 Ringing", headers=_RELIABLE),
+        _PRACK,
+        reply(
+            "407 Proxy Authentication Required",
+            headers=('Proxy-Authenticate: Digest realm="sipp.test", nonce="5ac1", algorithm=MD5, qop="auth"',),
+        ),
+        receive("PRACK", check=("RAck: *77 [0-9]+ INVITE", "Proxy-Authorization: Digest")),
+        reply(),
+        answer_invite("200 OK", body=sdp(), attributes=' retrans="500"'),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""RFC 3261 §22.3 for a PRACK."""
+
+
+def _prack(cseq: int, *, body: str = "") -> str:
+    """Acknowledges the 180 that was saved as ``rseq``."""
+    return follow("PRACK", cseq, headers=("RAck:[$rseq] 1 INVITE",), body=body)
+
+
+_RELIABLE_180 = receive("180", check=("Require: .*100rel",), save={"rseq": "RSeq:"}, dialog=True)
+
+REQUIRES_RELIABLE_RINGING = Scenario(
+    "requires-reliable-ringing",
+    (
+        invite(body=sdp(), headers=("Require: 100rel", "Supported: 100rel")),
+        receive("100", optional=True),
+        _RELIABLE_180,
+        _prack(2),
+        receive("200", check=("CSeq: *2 PRACK",)),
+        receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *1 INVITE"), dialog=True),
+        follow("ACK", 1),
+        follow("BYE", 3),
+        receive("200"),
+    ),
+    server=False,
+)
+"""RFC 3262 §3: it calls, and requires 100rel."""
+
+OFFERED_IN_THE_180 = Scenario(
+    "offered-in-the-180",
+    (
+        invite(headers=("Require: 100rel", "Supported: 100rel")),
+        receive("100", optional=True),
+        receive("180", check=("Require: .*100rel", "m=audio [0-9]+ RTP/AVP"), save={"rseq": "RSeq:"}, dialog=True),
+        _prack(2, body=sdp()),
+        receive("200", check=("CSeq: *2 PRACK",)),
+        receive("200", check=("CSeq: *1 INVITE",), dialog=True),
+        follow("ACK", 1),
+        follow("BYE", 3),
+        receive("200"),
+    ),
+    server=False,
+)
+"""RFC 3262 §5: no offer in its INVITE; the 180 has ours, the PRACK the answer."""
+
+NEVER_ACKNOWLEDGES_RINGING = Scenario(
+    "never-acknowledges-ringing",
+    (
+        invite(body=sdp(), headers=("Require: 100rel", "Supported: 100rel")),
+        receive("100", optional=True),
+        receive("180"),
+        receive("180", timeout=2000),
+        receive("180", timeout=2000),
+        cancel(),
+        receive("200", optional=True),
+        receive("487"),
+        acknowledge_refusal(),
+    ),
+    server=False,
+)
+"""RFC 3262 §3: the 180 is repeated. Needs ``retransmit=False``."""
+
+STRAY_PRACK = Scenario(
+    "stray-prack",
+    (
+        invite(body=sdp(), headers=("Require: 100rel", "Supported: 100rel")),
+        receive("100", optional=True),
+        _RELIABLE_180,
+        follow("PRACK", 2, headers=("RAck: 1 1 INVITE",)),
+        receive("481", check=("CSeq: *2 PRACK",)),
+        _prack(3),
+        receive("200", check=("CSeq: *3 PRACK",)),
+        cancel(),
+        receive("200", optional=True),
+        receive("487"),
+        acknowledge_refusal(),
+    ),
+    server=False,
+)
+"""RFC 3262 §3: a PRACK that matches nothing gets 481, and the right one 200."""
+
+
+# -- redirections (RFC 3261 §8.1.3.4) --------------------------------------------------------------------
+
+
+def redirects_to(*contacts: str) -> Scenario:
+    """302 with those Contact values."""
+    return Scenario(
+        "redirects-to",
+        (
+            receive_invite(),
+            respond("302 Moved Temporarily", headers=(f"Contact: {', '.join(contacts)}",)),
+            receive("ACK"),
+        ),
     )
 
 

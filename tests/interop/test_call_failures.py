@@ -83,10 +83,10 @@ async def test_a_user_that_is_not_registered(peers: Peers) -> None:
 
 
 @pytest.mark.parametrize("through_proxy", [True, False])
-async def test_redirected(peers: Peers, through_proxy: bool) -> None:
-    """A 302 is reported, not followed."""
+async def test_redirected_to_nowhere(peers: Peers, through_proxy: bool) -> None:
+    """A 302 that is not followed, or leads nowhere, is a failure with its code."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.redirects("sip:carol@127.0.0.1:9"))
+    far_end = await peers.sipp(scenarios.redirects("mailto:carol@example.com"))
     await line.kamailio.bind("carol", far_end.uri("carol"))
     failed = await line.bot.call(line.callee("carol") if through_proxy else far_end.uri())
     assert_failed(failed, "CallRejected", 302)

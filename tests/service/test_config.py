@@ -33,6 +33,8 @@ SAMPLES = {
     "unknown_users": ("silence", "silence"),
     "session_expires": ("600", 600),
     "min_se": ("120", 120),
+    "rel100": ("supported", "supported"),
+    "max_redirects": ("2", 2),
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
     "tracebacks": ("false", False),

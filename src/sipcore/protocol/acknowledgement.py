@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sipcore.protocol.builder import make_request
+from sipcore.protocol.session_context import SDP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ class Acknowledgement:
         session: whose INVITE was answered.
         dialog: what the 2xx made or refreshed.
         invite: as last sent; the ACK has its number and carries its credentials.
+        body: the answer, where the 2xx made the offer (§13.2.1).
         unreachable: told each time that no flow was found; the next copy of the 2xx tries again.
     """
 
@@ -33,6 +35,7 @@ class Acknowledgement:
         dialog: Dialog,
         invite: Request,
         unreachable: Callable[[str, float], None],
+        body: bytes = b"",
     ) -> None:
         self._session = session
         self._dialog = dialog
@@ -51,6 +54,8 @@ class Acknowledgement:
                 for name in ("Authorization", "Proxy-Authorization")
                 for value in invite.headers.get_all(name)
             ),
+            body=body,
+            content_type=SDP,
             user_agent=session.context.user_agent,
         )
         self._sent: tuple[Flow, bytes] | None = None

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sipcore.errors import CallCancelled, CallTimeout, MediaNotAcceptable, ServerUnreachable
 from sipcore.events import EndCause, Party, Reason
 from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
+from sipcore.protocol.early_dialog import EarlyDialog, reliable_number
+from sipcore.protocol.hangup import Unheard
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import NO_ANSWER, NORMAL_CLEARING, reason_headers
+from sipcore.protocol.redirects import Redirects
 from sipcore.protocol.session_context import SDP, capabilities, ended_by_failure, ended_by_response, refusal_of_method
-from sipcore.protocol.session_events import SessionEnded, SessionProvisional
+from sipcore.protocol.session_events import SessionEnded, SessionMediaChanged, SessionProvisional
 from sipcore.protocol.uac import RequestPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sipcore.protocol.flows import Flow, Target
-    from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.invite_session import InviteSession, LocalIdentity
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.uac import UacFailure, UacRequest
     from sipcore.protocol.values import Uri
     from sipcore.protocol.wire import Request, Response
 
-__all__ = ["CallerSetup"]
+__all__ = ["CallerSetup", "Way"]
 
 MAX_FORKS = 16
 """Branches beyond this are ignored, ringing or answering; no proxy forks a voice bot's call further."""
+
+
+class Way(NamedTuple):
+    """How an address is called."""
+
+    uri: Uri
+    target: Target
+    identity: LocalIdentity
 
 
 class CallerSetup:
@@ -38,6 +51,8 @@ class CallerSetup:
     _target: Target
     _routes: tuple[str, ...]
     _headers: tuple[tuple[str, str], ...]
+    _redirects: Redirects
+    _way: Callable[[Uri], Way]
 
     def __init__(self, session: InviteSession) -> None:
         self._session = session
@@ -49,10 +64,12 @@ class CallerSetup:
         self._cancelled = False
         self._reasons: tuple[Reason, ...] = ()
         """What the CANCEL says, and a BYE that has to follow it."""
-        self._early: dict[str, Dialog] = {}
+        self._delayed = False
+        """The INVITE has no offer; the far end makes it (§13.2.1)."""
+        self._offered: OfferAnswer | None = None
+        """What the INVITE says of media; each branch goes on with a copy of its own."""
+        self._early: dict[str, EarlyDialog] = {}
         """Early dialogs by the far end's tag (§13.2.2.1)."""
-        self._early_answers: dict[str, bytes] = {}
-        """The newest SDP of each of them."""
         self._acks: dict[str, Acknowledgement] = {}
         """By the far end's tag: one for each branch that answered."""
         self._answered_by = ""
@@ -68,9 +85,19 @@ class CallerSetup:
         headers: tuple[tuple[str, str], ...],
         media_port: int,
         ring_timeout: float,
+        delayed: bool,
+        way: Callable[[Uri], Way],
         now: float,
     ) -> None:
-        """Sends the INVITE with an offer (§13.2.1)."""
+        """Sends the INVITE (§13.2.1).
+
+        Args:
+            delayed: without an offer.
+            way: how to reach an address that a redirection names.
+        """
+        self._delayed = delayed
+        self._way = way
+        self._redirects = Redirects(uri, self._session.identity.policy.max_redirects)
         self._media_port = media_port
         self._ring_timeout = ring_timeout
         self._to = f"<{uri}>"
@@ -93,7 +120,11 @@ class CallerSetup:
                 target=self._target,
                 routes=self._routes,
                 contact=session.identity.contact,
-                headers=(*capabilities(), *session.timer.asks(), *self._headers),
+                headers=(
+                    *capabilities(reliable=session.identity.policy.rel100 != "never"),
+                    *session.timer.asks(),
+                    *self._headers,
+                ),
                 body=self._offer,
                 content_type=SDP,
                 digest=session.identity.digest,
@@ -109,13 +140,13 @@ class CallerSetup:
     def _offer(self, flow: Flow) -> bytes:
         session = self._session
         session.flow = flow
-        session.offer_answer = OfferAnswer(
+        self._offered = session.offer_answer = OfferAnswer(
             codecs=session.identity.codecs or session.context.codecs,
             host=flow.advertised[0],
             port=self._media_port,
             ids=session.context.ids,
         )
-        return session.offer_answer.create_offer()
+        return b"" if self._delayed else self._offered.create_offer()
 
     def cancel(self, now: float, reasons: tuple[Reason, ...] = (NORMAL_CLEARING,)) -> None:
         """Gives up before the answer (§9.1); the session ends when the INVITE does, at once where none is out."""
@@ -143,48 +174,85 @@ class CallerSetup:
     # -- UacHandler ------------------------------------------------------------------------------------------------
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
-        """100 says nothing; 101-199 may open an early dialog (§13.2.2.1)."""
+        """100 says nothing; 101-199 may open an early dialog (§13.2.2.1), and may want a PRACK (RFC 3262 §4)."""
         session = self._session
         if response.status == 100 or not session.setting_up:
             return
-        self._open_early_dialog(request, response)
-        if not self._cancelled:
-            session.emit(SessionProvisional(response.status, response.reason, self._early_media(response)))
+        early = self._early_dialog_of(request, response)
+        number = reliable_number(response)
+        if number is not None and early is not None:
+            if not early.expects(number):
+                return
+            media = self._acknowledge(early, response, number, now)
+        else:
+            media = self._preview(early, response)
+        if response.status == 199:
+            # RFC 6228 §4: that branch is over, and the call may still be answered on another.
+            self._forget_early(response.to_tag)
+        elif not self._cancelled:
+            session.emit(SessionProvisional(response.status, response.reason, media))
 
-    def _open_early_dialog(self, request: UacRequest, response: Response) -> None:
+    def _early_dialog_of(self, request: UacRequest, response: Response) -> EarlyDialog | None:
+        """The early dialog of a response, opened where it is the first with that tag."""
         tag, invite, flow = response.to_tag, request.request, request.flow
-        if not tag or invite is None or flow is None or tag in self._early or len(self._early) >= MAX_FORKS:
-            return
+        known = self._early.get(tag)
+        if known is not None or not tag or invite is None or flow is None or self._offered is None:
+            return known
+        if len(self._early) >= MAX_FORKS:
+            return None
         dialog = Dialog.from_response(invite, response, flow.transport)
-        self._early[tag] = dialog
+        early = self._early[tag] = EarlyDialog(dialog, copy.copy(self._offered))
         self._session.context.add_dialog(dialog.id, self._session)
+        return early
 
-    def _early_media(self, response: Response) -> NegotiatedMedia | None:
+    def _acknowledge(self, early: EarlyDialog, response: Response, number: int, now: float) -> NegotiatedMedia | None:
+        """Sends the PRACK of a reliable response (RFC 3262 §4); its SDP counts (§5), and so is early media."""
+        body, media = early.take_reliable(response, delayed=self._delayed)
+        self._session.request(
+            "PRACK",
+            Unheard(),
+            now,
+            dialog=early.dialog,
+            headers=(("RAck", f"{number} {response.cseq.number} INVITE"), *capabilities(reliable=False)),
+            body=body,
+            content_type=SDP,
+        )
+        return media
+
+    def _preview(self, early: EarlyDialog | None, response: Response) -> NegotiatedMedia | None:
         """An answer in an unreliable 18x is a preview of the one in the 2xx (RFC 6337 §3.1.1): tried on a copy."""
-        offer_answer = self._session.offer_answer
-        if offer_answer is None or response.content_type != SDP or not response.body:
+        negotiation = early.negotiation if early is not None else self._offered
+        if self._delayed or negotiation is None or response.content_type != SDP or not response.body:
+            return None
+        if early is not None and early.settled:
             return None
         try:
-            media = copy.copy(offer_answer).accept_answer(response.body)
+            media = copy.copy(negotiation).accept_answer(response.body)
         except MediaNotAcceptable:
             return None
-        if response.to_tag in self._early:
-            self._early_answers[response.to_tag] = response.body
+        if early is not None:
+            early.remember(response.body)
         return media
 
     # -- requests in early dialogs ---------------------------------------------------------------------------------
 
-    def early_dialog(self, request: Request) -> Dialog | None:
+    def early_dialog(self, request: Request) -> EarlyDialog | None:
         """The early dialog of a request from the far end."""
         return self._early.get(request.from_tag)
 
-    def on_early_request(self, dialog: Dialog, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """A request of a callee that has not answered yet (§12.2.2). Our offer is open, so it may not make one."""
+    def on_early_request(
+        self, early: EarlyDialog, transaction: ServerTransaction, request: Request, now: float
+    ) -> None:
+        """A request of a callee that has not answered yet (§12.2.2). While our offer is open, it may not make one."""
         session = self._session
         match request.method:
             case "UPDATE" if not request.body:
-                dialog.refresh_target(request)
+                early.dialog.refresh_target(request)
                 session.respond(transaction, 200, now, contact=True)
+            case "UPDATE" if early.settled:
+                media = session.reoffer.answer_update(early.dialog, early.negotiation, transaction, request, now)
+                if media is not None:
+                    session.emit(SessionMediaChanged(media))
             case "UPDATE" | "INVITE":
                 session.respond(transaction, 491, now)
             case "OPTIONS":
@@ -195,19 +263,18 @@ class CallerSetup:
                 self._forget_early(request.from_tag)
             case "REFER":
                 session.respond(transaction, 603, now)
-            case "NOTIFY":
+            case "NOTIFY" | "PRACK":
                 session.respond(transaction, 481, now)
             case "INFO" | "MESSAGE":
                 session.in_dialog.on_request(transaction, request, now)
             case _:
                 session.respond(transaction, refusal_of_method(request.method), now)
 
-    def _forget_early(self, tag: str) -> Dialog | None:
-        self._early_answers.pop(tag, None)
-        dialog = self._early.pop(tag, None)
-        if dialog is not None:
-            self._session.context.remove_dialog(dialog.id)
-        return dialog
+    def _forget_early(self, tag: str) -> EarlyDialog | None:
+        early = self._early.pop(tag, None)
+        if early is not None:
+            self._session.context.remove_dialog(early.dialog.id)
+        return early
 
     def forget_early_dialogs(self) -> None:
         """One branch has answered, or none will: requests in the other dialogs get 481."""
@@ -228,12 +295,27 @@ class CallerSetup:
         elif self._cancelled and response.status in (401, 407, 408, 487):
             # 487 is what a CANCEL asks for; the others only say that the INVITE got no further before it.
             session.end(self._given_up(), now)
-        else:
+        elif self._cancelled or not self._goes_elsewhere(response, now):
             session.end(ended_by_response(response, session.peer, request.unanswered), now)
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """Timer B, a transport error, or no flow."""
-        self._session.end(self._given_up() if self._cancelled else ended_by_failure(failure), now)
+        if self._cancelled or not self._goes_elsewhere(None, now):
+            self._session.end(self._given_up() if self._cancelled else ended_by_failure(failure), now)
+
+    def _goes_elsewhere(self, response: Response | None, now: float) -> bool:
+        """Tries the next address that a redirection has named (§8.1.3.4): same Call-ID, From and To, next CSeq."""
+        if response is not None:
+            self._redirects.add(response)
+            if response.status >= 600:
+                return False
+        elsewhere = self._redirects.next()
+        if elsewhere is None:
+            return False
+        self._uri, self._target, self._session.identity = self._way(elsewhere)
+        self.forget_early_dialogs()
+        self._invite(now)
+        return True
 
     # -- 2xx -------------------------------------------------------------------------------------------------------
 
@@ -248,9 +330,10 @@ class CallerSetup:
         if len(self._acks) >= MAX_FORKS:
             return
         session = self._session
-        answer = response.body or self._early_answers.get(tag, b"")
-        dialog = self._confirmed(invite, response, flow)
-        ack = Acknowledgement(session, dialog, invite, lambda detail, at: self._on_no_way_to_ack(tag, at))
+        early = self._forget_early(tag)
+        dialog = self._confirmed(early, invite, response, flow)
+        negotiation, reply, media = self._negotiated(early, response)
+        ack = Acknowledgement(session, dialog, invite, lambda detail, at: self._on_no_way_to_ack(tag, at), reply)
         self._acks[tag] = ack
         ack.send()
         if not session.setting_up:
@@ -262,11 +345,9 @@ class CallerSetup:
             session.send_bye_on(dialog, now, self._reasons)
             session.end(self._given_up(), now)
             return
-        try:
-            media = self._answered(answer)
-        except MediaNotAcceptable as error:
+        if isinstance(media, MediaNotAcceptable):
             session.send_bye_on(dialog, now, (Reason("SIP", 488, "Not Acceptable Here"),))
-            sentence = f"{response.status} {response.reason} from {session.peer}, but no usable media: {error}"
+            sentence = f"{response.status} {response.reason} from {session.peer}, but no usable media: {media}"
             session.end(
                 SessionEnded(
                     EndCause.MEDIA, Party.LOCAL, response.status, sentence, MediaNotAcceptable(sentence, code=488)
@@ -274,23 +355,35 @@ class CallerSetup:
                 now,
             )
             return
+        session.offer_answer = negotiation
         session.establish(dialog, media, response, now)
         session.timer.accepted(response, now)
 
-    def _confirmed(self, invite: Request, response: Response, flow: Flow) -> Dialog:
+    def _confirmed(self, early: EarlyDialog | None, invite: Request, response: Response, flow: Flow) -> Dialog:
         """The dialog of a 2xx: its early dialog confirmed, or a new one."""
-        dialog = self._forget_early(response.to_tag)
-        if dialog is None:
+        if early is None:
             return Dialog.from_response(invite, response, flow.transport)
-        dialog.confirm(invite, response)
-        return dialog
+        early.dialog.confirm(invite, response)
+        return early.dialog
 
-    def _answered(self, answer: bytes) -> NegotiatedMedia:
-        """Takes the answer of the 2xx; one that has none repeats what its 18x said (§13.2.1: the first SDP counts)."""
-        offer_answer = self._session.offer_answer
-        if offer_answer is None or not answer:
-            raise MediaNotAcceptable("the answer has no SDP", code=488)
-        return offer_answer.accept_answer(answer)
+    def _negotiated(
+        self, early: EarlyDialog | None, response: Response
+    ) -> tuple[OfferAnswer | None, bytes, NegotiatedMedia | MediaNotAcceptable]:
+        """What a 2xx settles: how this branch goes on, the body of the ACK, and the media, or why there are none."""
+        negotiation = early.negotiation if early is not None else copy.copy(self._offered)
+        if early is not None and early.settled and early.negotiation.current is not None:
+            return negotiation, b"", early.negotiation.current
+        answer = early.final_answer(response) if early is not None else response.body
+        if negotiation is None or not answer:
+            return negotiation, b"", MediaNotAcceptable("the answer has no SDP", code=488)
+        try:
+            if self._delayed:
+                reply, media = negotiation.answer(answer)
+            else:
+                reply, media = b"", negotiation.accept_answer(answer)
+        except MediaNotAcceptable as error:
+            return negotiation, b"", error
+        return negotiation, reply, media
 
     def _on_no_way_to_ack(self, tag: str, now: float) -> None:
         """Nothing leads to the far end's Contact. It sends its 2xx for 64 T1, and each copy tries anew."""

@@ -9,7 +9,8 @@ from sipcore.events import EndCause, Party
 from sipcore.protocol.builder import make_response, reason_phrase
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import with_reasons
-from sipcore.protocol.session_context import SDP, capabilities, warning
+from sipcore.protocol.reliable import ReliableResponses
+from sipcore.protocol.session_context import SDP, capabilities, unreadable_body, warning
 from sipcore.protocol.session_events import SessionEnded
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class CalleeSetup:
         self._answer_body = b""
         self._media: NegotiatedMedia | None = None
         self._final_sent = False
+        self._reliable: ReliableResponses | None = None
+        """Where provisional responses are sent reliably (RFC 3262)."""
+        self._answer_waits = False
+        """Answered, but the 200 has to wait for a PRACK."""
+
+    @property
+    def offer_open(self) -> bool:
+        """The caller's offer has not been answered yet: the 200 will do it."""
+        return not self._final_sent and bool(self.request.body)
 
     @property
     def request(self) -> Request:
@@ -50,6 +60,13 @@ class CalleeSetup:
         session = self._session
         if self._final_sent:
             return False
+        rel100 = session.identity.policy.rel100
+        required, supported = self._asks_for("Require"), self._asks_for("Supported")
+        if required and rel100 == "never":
+            self.reject(420, "", now, headers=(("Unsupported", "100rel"),))
+            return False
+        if required or (supported and rel100 == "supported"):
+            self._reliable = ReliableResponses(session, self.transaction)
         too_small = session.timer.too_small(self.request)
         if too_small:
             self.reject(422, "", now, headers=too_small)
@@ -72,14 +89,64 @@ class CalleeSetup:
         session.set_deadline("expiry", now + min(LONGEST_RINGING if expires is None else expires, LONGEST_RINGING))
         return True
 
+    def _asks_for(self, header: str) -> bool:
+        return "100rel" in (token.lower() for token in self.request.list_of(header))
+
     def _ringing(self, now: float) -> None:
-        self._respond(180, now)
+        if self._reliable is None:
+            self._respond(180, now)
+        elif not self._reliable.pending:
+            # §13.2.1: the first reliable response that is no refusal makes the offer which the INVITE has not.
+            offer_answer = self._session.offer_answer
+            first = self._media is None and offer_answer is not None
+            self._reliable.send(180, now, offer=offer_answer.create_offer() if first and offer_answer else b"")
         self._session.set_deadline("progress", now + PROGRESS_INTERVAL)
 
     def on_progress_deadline(self, now: float) -> None:
         """A minute of ringing has passed."""
         if not self._final_sent:
             self._ringing(now)
+
+    def on_reliable_deadline(self, now: float) -> None:
+        """The 180 is sent once more, or the caller is given up (RFC 3262 §3)."""
+        if self._reliable is not None and not self._final_sent and not self._reliable.on_deadline(now):
+            self.reject(504, "No PRACK", now)
+
+    def on_prack(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """PRACK (RFC 3262 §3): 481 where it names no response that waits for it."""
+        session, reliable = self._session, self._reliable
+        if reliable is None or not reliable.acknowledges(request):
+            session.respond(transaction, 481, now)
+            return
+        unreadable = unreadable_body(request)
+        if unreadable:
+            session.respond(transaction, 415, now, headers=unreadable)
+            return
+        offered = reliable.holds_answer
+        reliable.acknowledged()
+        if offered:
+            session.respond(transaction, 200, now)
+            self._take_answer(request, now)
+        elif request.body and session.offer_answer is not None and not self.offer_open:
+            # The exchange that our 180 began is complete, and the caller makes another offer (§5).
+            media = session.reoffer.answer_update(self._dialog, session.offer_answer, transaction, request, now)
+            if media is not None:
+                session.reoffer.changed(media)
+        else:
+            session.respond(transaction, 200, now)
+        if self._answer_waits:
+            self._answer_waits = False
+            self.answer(now)
+
+    def _take_answer(self, prack: Request, now: float) -> None:
+        """The PRACK answers the offer in our 180 (§5)."""
+        offer_answer = self._session.offer_answer
+        if self._final_sent or offer_answer is None:
+            return
+        try:
+            self._media = offer_answer.accept_answer(prack.body)
+        except MediaNotAcceptable as error:
+            self.reject(488, "", now, error=error)
 
     def on_expiry(self, now: float) -> None:
         """The caller's Expires has passed (§13.3.1), or nobody has taken the call for minutes."""
@@ -95,7 +162,10 @@ class CalleeSetup:
         offer_answer = session.offer_answer
         if self._final_sent or offer_answer is None:
             return
-        self._final_sent = True
+        if self._reliable is not None and self._reliable.holds_answer:
+            self._answer_waits = True
+            return
+        self._end_ringing()
         session.cancel_deadline("progress")
         session.cancel_deadline("expiry")
         offered = self._media is None
@@ -112,7 +182,12 @@ class CalleeSetup:
             server=session.context.user_agent,
         )
         session.answers.send(self.transaction, response, now, offered=offered)
-        session.establish(self._dialog, self._media, self.request, now)
+        session.establish(self._dialog, None if offered else offer_answer.current, self.request, now)
+
+    def _end_ringing(self) -> None:
+        self._final_sent = True
+        if self._reliable is not None:
+            self._reliable.final()
 
     def reject(
         self,
@@ -132,7 +207,7 @@ class CalleeSetup:
             raise ValueError(f"{code} {reason!r} refuses no call: a code of 300-699 and one line does")
         if self._final_sent:
             return
-        self._final_sent = True
+        self._end_ringing()
         phrase = reason or reason_phrase(code)
         sentence = f"Refused with {code} {phrase}" + (f": {error}" if error is not None else "")
         if error is not None:
@@ -147,7 +222,7 @@ class CalleeSetup:
         """A CANCEL, or a BYE on the early dialog, arrived before the final response (§9.2, §15.1.2)."""
         if self._final_sent:
             return
-        self._final_sent = True
+        self._end_ringing()
         self._respond(487, now)
         sentence = with_reasons(f"{how} from {self._session.peer} before the answer", reasons)
         error = CallCancelled(sentence, code=487)

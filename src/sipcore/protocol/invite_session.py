@@ -3,7 +3,7 @@
 The session owns the state and the dialog. Setting up is :class:`CallerSetup` or :class:`CalleeSetup`, later offers are
 :class:`Reoffer`, its time limit is :class:`SessionTimer`, transfers are :class:`ReferUsage`.
 
-Left out: 100rel (RFC 3262) and preconditions (RFC 3312); an INVITE that requires them gets 420.
+Left out: preconditions (RFC 3312); an INVITE that requires them gets 420.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class InviteSession:
     def on_request(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         """A request inside the dialog, other than ACK and CANCEL (§12.2.2)."""
         early = self.caller.early_dialog(request) if self.caller is not None else None
-        dialog = early or self.dialog
+        dialog = early.dialog if early is not None else self.dialog
         assert dialog is not None
         if not dialog.accepts_cseq(request):
             self.respond(transaction, 500, now)
@@ -288,6 +288,10 @@ class InviteSession:
                 self.reoffer.on_invite(transaction, request, now)
             case "UPDATE":
                 self.reoffer.on_update(transaction, request, now)
+            case "PRACK" if self.callee is not None:
+                self.callee.on_prack(transaction, request, now)
+            case "PRACK":
+                self.respond(transaction, 481, now)
             case "REFER":
                 self.refers.on_refer(transaction, request, now)
             case "NOTIFY":
@@ -327,6 +331,8 @@ class InviteSession:
                 self.caller.ring_out(now)
             case "progress" if self.callee is not None:
                 self.callee.on_progress_deadline(now)
+            case "reliable" if self.callee is not None:
+                self.callee.on_reliable_deadline(now)
             case "expiry" if self.callee is not None:
                 self.callee.on_expiry(now)
             case "ack" if self.caller is not None:

@@ -10,6 +10,7 @@ from sipcore.protocol.addresses import escaped_user, parse_account, parse_callee
 from sipcore.protocol.dialling import DialPlan
 from sipcore.protocol.digest import Credentials, DigestClient
 from sipcore.protocol.identity import ACCOUNT_ITSELF, from_value, identity_headers, is_anonymous
+from sipcore.protocol.invite_client import Way
 from sipcore.protocol.invite_session import LocalIdentity
 from sipcore.protocol.routing import target_of
 from sipcore.protocol.sources import parse_sources
@@ -140,6 +141,14 @@ class Line:
         if self.account.user_phone and is_number and "user" not in uri.parameters:
             return replace(uri, parameters=uri.parameters.with_(user="phone"), text="")
         return uri
+
+    def way(self, uri: Uri, *, caller: Caller = ACCOUNT_ITSELF) -> Way:
+        """How to call an address; a ``tel:`` one is dialled at the account's own domain (§19.1.6)."""
+        if uri.scheme == "tel":
+            uri = parse_callee(str(uri), self.address)
+        target = self.target(uri)
+        # §8.1.1.8: a sips: URI in the request line, or in the top Route, asks for one in Contact.
+        return Way(uri, target, self.identity_in(secure=target.secure or uri.scheme == "sips", caller=caller))
 
     def target(self, uri: Uri) -> Target:
         """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.

@@ -14,8 +14,9 @@ from sipcore.protocol.session_events import SessionEnded, SessionMediaChanged, S
 
 if TYPE_CHECKING:
     from sipcore.errors import SipError
+    from sipcore.protocol.dialog import Dialog
     from sipcore.protocol.invite_session import InviteSession
-    from sipcore.protocol.offer_answer import NegotiatedMedia
+    from sipcore.protocol.offer_answer import NegotiatedMedia, OfferAnswer
     from sipcore.protocol.transaction import ServerTransaction
     from sipcore.protocol.uac import UacFailure, UacRequest
     from sipcore.protocol.wire import Request, Response
@@ -106,36 +107,53 @@ class Reoffer:
             session.dialog.refresh_target(request)
             session.respond(transaction, 200, now, headers=self._timer_of(request, now), contact=True)
             return
-        if session.setting_up or session.offer_answer is None:
+        callee = session.callee
+        if session.offer_answer is None or (session.setting_up and callee is not None and callee.offer_open):
             self._not_yet(transaction, now)
             return
         if self._ours is not None or session.offer_answer.pending_offer:
             session.respond(transaction, 491, now)
             return
+        media = self.answer_update(session.dialog, session.offer_answer, transaction, request, now)
+        if media is not None:
+            self.changed(media)
+
+    def answer_update(
+        self,
+        dialog: Dialog,
+        negotiation: OfferAnswer,
+        transaction: ServerTransaction,
+        request: Request,
+        now: float,
+    ) -> NegotiatedMedia | None:
+        """Answers the offer of an UPDATE, or of a PRACK (RFC 3262 §5); None where it was refused."""
+        session = self._session
         unreadable = unreadable_body(request)
         if unreadable:
             session.respond(transaction, 415, now, headers=unreadable)
-            return
+            return None
         try:
-            body, media = session.offer_answer.answer(request.body)
+            body, media = negotiation.answer(request.body)
         except MediaNotAcceptable:
             session.respond(transaction, 488, now)
-            return
-        session.dialog.refresh_target(request)
+            return None
+        update = request.method == "UPDATE"
+        if update:
+            dialog.refresh_target(request)
         session.context.layer.respond(
             transaction,
             make_response(
                 request,
                 200,
-                contact=session.identity.contact(transaction.flow),
-                headers=(*capabilities(), *self._timer_of(request, now)),
+                contact=session.identity.contact(transaction.flow) if update else "",
+                headers=(*capabilities(), *(self._timer_of(request, now) if update else ())),
                 body=body,
                 content_type=SDP,
                 server=session.context.user_agent,
             ),
             now,
         )
-        self.changed(media)
+        return media
 
     def _timer_of(self, request: Request, now: float) -> tuple[tuple[str, str], ...]:
         """An UPDATE in a call refreshes the session; one before the answer has none to refresh (RFC 4028 §4)."""
@@ -202,7 +220,7 @@ class Reoffer:
             "INVITE",
             self,
             now,
-            headers=(*capabilities(), *session.timer.asks()),
+            headers=(*capabilities(reliable=False), *session.timer.asks()),
             body=session.offer_answer.create_offer(direction=offer.direction),
             content_type=SDP,
             contact=True,

@@ -51,17 +51,22 @@ __all__ = [
 ]
 
 SDP = "application/sdp"
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "NOTIFY", "INFO", "MESSAGE")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "PRACK", "REFER", "NOTIFY", "INFO", "MESSAGE")
 """Methods a dialog of ours takes (RFC 3261 §20.5)."""
 CONSUMED_TYPES = (SDP, "message/sipfrag", "application/dtmf-relay", "application/dtmf", "text/plain")
 """Media types that requests of a dialog may carry (RFC 3261 §20.1)."""
-SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub", "timer")
+SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub", "timer", "100rel")
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
 
 
-def capabilities() -> tuple[tuple[str, str], ...]:
-    """Allow and Supported, for every request and 2xx that makes or refreshes a session (§13.2.1, RFC 4028 §7.1)."""
-    return (("Allow", ", ".join(ALLOW)), ("Supported", ", ".join(SUPPORTED_EXTENSIONS)))
+def capabilities(*, reliable: bool = True) -> tuple[tuple[str, str], ...]:
+    """Allow and Supported, for every request and 2xx that makes or refreshes a session (§13.2.1, RFC 4028 §7.1).
+
+    Args:
+        reliable: whether 100rel is among them; in a request within a call it would ask for what is of no use there.
+    """
+    extensions = (each for each in SUPPORTED_EXTENSIONS if reliable or each != "100rel")
+    return (("Allow", ", ".join(ALLOW)), ("Supported", ", ".join(extensions)))
 
 
 class SessionContext(Protocol):

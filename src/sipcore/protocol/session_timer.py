@@ -190,7 +190,7 @@ class SessionTimer:
             # What is under way refreshes too; if it fails, here is the next attempt.
             session.set_deadline("refresh", now + LEAST_WAIT)
         elif self._update_works and session.far_end_takes("UPDATE"):
-            headers = (*capabilities(), *self.asks())
+            headers = (*capabilities(reliable=False), *self.asks())
             self._update = session.request("UPDATE", self, now, headers=headers, contact=True)
         else:
             session.reoffer.refresh(now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sipcore.protocol.admission import Admission
@@ -249,21 +250,23 @@ class Stack:
         headers: tuple[tuple[str, str], ...],
         media_port: int,
         ring_timeout: float,
+        delayed_offer: bool = False,
         now: float,
         caller: Caller = ACCOUNT_ITSELF,
     ) -> InviteSession:
         """Places a call (RFC 3261 §13.2.1)."""
-        target = line.target(uri)
-        # §8.1.1.8: a sips: URI in the request line, or in the top Route, asks for one in Contact.
-        identity = line.identity_in(secure=target.secure or uri.scheme == "sips", caller=caller)
-        session = InviteSession(self, identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
+        way = partial(line.way, caller=caller)
+        first = way(uri)
+        session = InviteSession(self, first.identity, outgoing=True, call_id=self.ids.call_id(), peer=str(uri))
         session.as_caller().start(
-            uri=uri,
-            target=target,
+            uri=first.uri,
+            target=first.target,
             routes=line.routes,
             headers=line.invite_headers(headers, caller),
             media_port=media_port,
             ring_timeout=ring_timeout,
+            delayed=delayed_offer,
+            way=way,
             now=now,
         )
         return session

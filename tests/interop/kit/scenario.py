@@ -58,7 +58,7 @@ class Scenario:
 # Header values of the INVITE: an answer that comes after other requests repeats them, and requests in the
 # other direction take both ends of the dialog from them.
 _INVITE_VARIABLES = {"via": "Via:", "cseq": "CSeq:", "from": "From:", "to": "To:"}
-_VARIABLES = (*_INVITE_VARIABLES, "digest", "checked")
+_VARIABLES = (*_INVITE_VARIABLES, "digest", "checked", "rseq")
 
 
 def _message(*lines: str, attributes: str = "", body: str = "") -> str:
