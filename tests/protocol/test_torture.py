@@ -13,7 +13,7 @@ from sipcore.protocol.ids import has_cookie
 from sipcore.protocol.message import METHODS
 from sipcore.protocol.sdp import parse_sdp
 from sipcore.protocol.stack import FlowWanted, SessionIncoming, Stack
-from sipcore.protocol.values import MalformedValue, NameAddr, Uri
+from sipcore.protocol.values import MalformedValue, NameAddr, Uri, Via
 from sipcore.protocol.wire import MalformedMessage, Request, Response, parse_message, serialize
 from tests.kit.torture import TORTURE, Torture
 
@@ -331,3 +331,22 @@ def test_ipv6_in_session_descriptions() -> None:
     media = parse_sdp(parsed("mult-ip-in-sdp").body).media
     assert [(each.family, each.connection) for each in media] == [("IP4", "192.0.2.1"), ("IP6", "2001:db8::1")]
     assert parse_sdp(parsed("ipv4-mapped-ipv6").body).connection == "::ffff:192.0.2.2"
+
+
+@pytest.mark.parametrize("tail", [b"<<<", b'"', b'";x="', b"<;received=1;x=>", b'"<', b"\\"])
+def test_a_branch_that_swallows_what_is_put_behind_it(tail: bytes) -> None:
+    """RFC 3261 §17.2.3, §18.2.1: a transaction is found by what came, not by what the stamp makes of it."""
+    agent = Answering()
+    data = named("dblreq").data.replace(b"z9hG4bKkdjuw23492", b"z9hG4bKkdjuw23492" + tail)
+    assert [sent[:11] for _, sent in agent.receive(data)] == [b"SIP/2.0 405"]
+    assert [sent[:11] for _, sent in agent.receive(data)] == [b"SIP/2.0 405"]
+    agent.settle()
+    assert agent.stack.idle
+
+
+def test_parameters_hold_no_addresses() -> None:
+    """RFC 3261 §25.1: an angle in them opens nothing."""
+    assert dict(Via.parse("SIP/2.0/UDP a;branch=z9hG4bK<x;received=b").params) == {
+        "branch": "z9hG4bK<x",
+        "received": "b",
+    }

@@ -296,7 +296,7 @@ class ClientTransaction(Transaction):
 class ServerTransaction(Transaction):
     """The answering side of one request (RFC 3261 §17.2)."""
 
-    __slots__ = ("_data", "last_status", "reply_flow", "to_tag")
+    __slots__ = ("_data", "key", "last_status", "reply_flow", "to_tag")
 
     def __init__(self, context: TransactionContext, request: Request, flow: Flow, reply_flow: Flow, now: float) -> None:
         """``flow`` is where the request came from, ``reply_flow`` where its responses go (§18.2.2)."""
@@ -308,6 +308,8 @@ class ServerTransaction(Transaction):
         """Of the last response sent; 0 before the first."""
         self.to_tag = ""
         """The To tag of the last response sent."""
+        self.key: tuple[str, ...] = ()
+        """What its layer finds it by."""
         self._start(now)
 
     def on_request(self, now: float) -> None:

@@ -175,6 +175,7 @@ class TransactionLayer:
 
     def _serve(self, key: ServerKey, transaction: ServerTransaction, now: float) -> None:
         request = transaction.request
+        transaction.key = key
         self._servers[key] = transaction
         peer = peer_of(transaction.flow.remote[0])
         self._served[peer] = self._served.get(peer, 0) + 1
@@ -253,7 +254,8 @@ class TransactionLayer:
             if not siblings:
                 del self._clients_by_flow[transaction.flow]
             return
-        del self._servers[_server_key(request)]
+        assert isinstance(transaction, ServerTransaction)
+        del self._servers[transaction.key]
         peer = peer_of(transaction.flow.remote[0])
         self._served[peer] -= 1
         if not self._served[peer]:
@@ -311,7 +313,8 @@ def _same_sent_by(via: Via, ours: Via) -> bool:
 
 
 def _server_key(request: Request) -> ServerKey:
-    """What a request's server transaction is found by (§17.2.3). Stamping Via does not change it."""
+    """What a request's server transaction is found by (§17.2.3), to be asked before Via is stamped: behind an open
+    quote the stamp would become a part of the branch."""
     method = "INVITE" if request.method == "ACK" else request.method
     via = request.via
     if has_cookie(via.branch):

@@ -44,7 +44,8 @@ _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
 def split_list(text: str, separator: str = ",") -> list[str]:
-    """Splits at a separator outside of ``"…"`` and ``<…>``; parts are stripped, empty ones left out."""
+    """Splits at a separator outside of ``"…"`` and, where it is a comma, ``<…>`` (no parameter holds an address); parts
+    are stripped, empty ones left out."""
     if separator not in text:
         stripped = text.strip()
         return [stripped] if stripped else []
@@ -64,7 +65,7 @@ def split_list(text: str, separator: str = ",") -> list[str]:
         elif char == '"':
             quoted = True
         elif char == "<":
-            angled = True
+            angled = separator == ","
         elif char == ">":
             angled = False
         elif char == separator and not angled:
