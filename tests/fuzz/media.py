@@ -77,7 +77,7 @@ class Media:
             self._streams.append(stream)
         samples = 8000 * np.sin(2 * np.pi * 440 * np.arange(FRAME) / 8000)
         self._good = bytes(encode(samples.astype(np.int16), Law.PCMU))
-        self._sequence = 0
+        self._sent = [0, 0]
         self._source = 1000
         self.keys = 0
 
@@ -100,6 +100,7 @@ class Media:
         self.recent = [self._datagram() for _ in range(rng.randrange(6))]
         for datagram in self.recent:
             self._far[0].sendto(datagram, ("127.0.0.1", self._streams[0].local_port))
+        self._sent[0] += 1  # where a far end would be
         self._send_good(1)
         self._engine.tick(rng.choice((1, 1, 1, 2, 60)), 0.0)
         assert not self._failures.records, self._failures.records[0].getMessage()
@@ -118,9 +119,10 @@ class Media:
         assert not self._failures.records, self._failures.records[0].getMessage()
 
     def _send_good(self, number: int) -> None:
-        self._sequence += 1
+        self._sent[number] += 1
+        count = self._sent[number]
         source = 7 if number else self._source
-        head = struct.pack("!BBHII", 0x80, 0, self._sequence & 0xFFFF, self._sequence * FRAME & 0xFFFFFFFF, source)
+        head = struct.pack("!BBHII", 0x80, 0, count & 0xFFFF, count * FRAME & 0xFFFFFFFF, source)
         self._far[number].sendto(head + self._good, ("127.0.0.1", self._streams[number].local_port))
 
     def _datagram(self) -> bytes:
@@ -129,8 +131,8 @@ class Media:
             return rng.randbytes(rng.choice((0, 1, 11, 12, 13, 100, 1500)))
         first = rng.choice((0x80, 0x80, 0x80, 0x90, 0xA0, 0xB0, 0x8F, 0x9F, 0xBF, 0x40, 0x00, rng.randrange(256)))
         second = rng.choice((0, 8, 101, 0x80, 101 | 0x80, 13, rng.randrange(256)))
-        sequence = rng.choice((rng.randrange(65536), self._sequence & 0xFFFF, 0, 65535))
-        timestamp = rng.choice((rng.randrange(2**32), self._sequence * FRAME & 0xFFFFFFFF, 0, 2**32 - 1, 2**31))
+        sequence = rng.choice((rng.randrange(65536), self._sent[0] & 0xFFFF, 0, 65535))
+        timestamp = rng.choice((rng.randrange(2**32), self._sent[0] * FRAME & 0xFFFFFFFF, 0, 2**32 - 1, 2**31))
         ssrc = rng.choice((7, 7, 0, 2**32 - 1, rng.randrange(2**32)))
         payload = (
             rng.randbytes(4)
