@@ -32,46 +32,29 @@ __all__ = [
     "EARLY_MEDIA",
     "HEARS_WHY",
     "HOLDS_AND_RESUMES",
-    "IS_TRANSFERRED_ATTENDED",
     "LOSES_ACKS",
     "LOSES_THE_200",
     "MOVES_BY_UPDATE",
     "OPTIONS",
-    "REFER_ANSWERED_TOO_LATE",
-    "REFER_MEETS_AN_OFFER",
-    "REFER_NEVER_ANSWERED",
-    "REFER_WITHOUT_REPORTS",
     "REOFFER_REQUESTED",
     "RINGS_UNTIL_CANCELLED",
     "SAYS_WHY",
-    "SENDS_KEYS_BY_INFO",
     "SLOW_TO_RING",
-    "TAKES_BARE_KEYS",
-    "TAKES_KEYS_BY_INFO",
-    "TAKES_OPTIONS",
     "answers",
     "answers_late",
-    "asks_to_call",
     "calls",
     "calls_and_gives_up",
-    "calls_in_place_of",
     "challenges_bye",
     "hangs_up_first",
     "is_hung_up_on",
     "is_refused",
     "redirects",
-    "refer_accepted",
-    "refer_challenged",
-    "refer_refused",
     "refuses",
     "registrar_forgets",
     "registrar_recovers",
     "registrar_refuses",
     "registrar_wants_longer",
     "rings_then_refuses",
-    "sends_message",
-    "takes_a_referred_call",
-    "takes_message",
 ]
 
 _BYE = (receive("BYE"), reply())
@@ -292,255 +275,6 @@ def challenges_bye(user: str, password: str) -> Scenario:
             reply(),
         ),
     )
-
-
-# -- INFO, MESSAGE, OPTIONS ------------------------------------------------------------------------------
-
-_RELAY = "Content-Type: application/dtmf-relay"
-
-TAKES_KEYS_BY_INFO = Scenario(
-    "takes-keys-by-info",
-    (
-        *answer(body=sdp(formats="0")),
-        receive("INFO", check=("Content-Type: *application/dtmf-relay", "Signal=1", "Duration=160")),
-        reply(),
-        receive("INFO", check=("Signal=#",)),
-        reply(),
-        *_BYE,
-    ),
-)
-"""Offers no telephone-event: keys have to come by INFO."""
-
-TAKES_BARE_KEYS = Scenario(
-    "takes-bare-keys",
-    (
-        *answer(body=sdp(formats="0")),
-        receive("INFO", check=("Content-Type: *application/dtmf-relay",)),
-        reply("415 Unsupported Media Type", headers=("Accept: application/dtmf",)),
-        receive("INFO", check=("Content-Type: *application/dtmf",)),
-        reply(),
-        *_BYE,
-    ),
-)
-"""Refuses dtmf-relay, takes the bare form."""
-
-SENDS_KEYS_BY_INFO = Scenario(
-    "sends-keys-by-info",
-    (
-        invite(body=sdp()),
-        receive("100", optional=True),
-        receive("180", optional=True),
-        receive("200", dialog=True),
-        follow("ACK", 1),
-        follow("INFO", 2, headers=(_RELAY,), body="Signal=5\nDuration=250"),
-        receive("200"),
-        follow("INFO", 3, headers=("Content-Type: application/dtmf",), body="*"),
-        receive("200"),
-        follow("INFO", 4, headers=("Content-Type: application/media_control+xml",), body="<media_control/>"),
-        receive("415", check=("Accept: *application/dtmf-relay",)),
-        follow("OPTIONS", 5),
-        receive("200", check=("Allow: .*INFO", "Accept: .*application/dtmf", "Supported:")),
-        follow("FOO", 6),
-        receive("501"),
-        follow("BYE", 7),
-        receive("200"),
-    ),
-    server=False,
-)
-"""Calls, sends keys, and asks for what there is not."""
-
-
-def sends_message(status: int) -> Scenario:
-    """A MESSAGE outside any call."""
-    return Scenario(
-        "sends-message",
-        (
-            invite(method="MESSAGE", headers=("Content-Type: text/plain;charset=UTF-8",), body="good morning"),
-            receive(str(status)),
-        ),
-        server=False,
-    )
-
-
-def takes_message(user: str, password: str) -> Scenario:
-    """RFC 3428: a MESSAGE is challenged, then taken; it makes no dialog, so it has no Contact."""
-    challenge = 'WWW-Authenticate: Digest realm="sipp.test", nonce="5a17", algorithm=MD5, qop="auth"'
-    return Scenario(
-        "takes-message",
-        (
-            receive("MESSAGE", check=("Content-Type: *text/plain", "good evening")),
-            respond("401 Unauthorized", headers=(challenge,)),
-            receive("MESSAGE", check=("good evening",), actions=(verify_digest(user, password),)),
-            *check_digest(),
-            respond("200 OK"),
-        ),
-    )
-
-
-TAKES_OPTIONS = Scenario(
-    "takes-options",
-    (
-        receive("OPTIONS", check=("Accept: *application/sdp", "Contact: *<sip:")),
-        respond("200 OK", headers=("Allow: INVITE, ACK, BYE", "Supported: timer, replaces")),
-    ),
-)
-"""RFC 3261 §11: asked who is there."""
-
-# -- REFER -----------------------------------------------------------------------------------------------
-
-
-def _notify(cseq: int, status: str, *, final: bool) -> tuple[str, ...]:
-    """RFC 3515 §2.4.5: one report of the referred call."""
-    state = "terminated;reason=noresource" if final else "active;expires=60"
-    headers = ("Event: refer", f"Subscription-State: {state}")
-    return (request("NOTIFY", cseq, headers=headers, body=f"SIP/2.0 {status}"), receive("200"))
-
-
-def refer_accepted(outcome: str = "") -> Scenario:
-    """202, then NOTIFY with 100 and with ``outcome`` (status and reason); empty: no NOTIFY at all."""
-    reports = (*_notify(201, "100 Trying", final=False), *_notify(202, outcome, final=True)) if outcome else ()
-    return Scenario(
-        "refer-accepted",
-        (
-            *answer(),
-            receive("REFER", check=("Refer-To: *<?sip:",)),
-            reply("202 Accepted"),
-            *reports,
-            *_BYE,
-        ),
-    )
-
-
-def refer_refused(status: str) -> Scenario:
-    """RFC 3515 §2.4.2: the REFER is refused; the call goes on until the BYE."""
-    return Scenario("refer-refused", (*answer(), receive("REFER"), reply(status), *_BYE))
-
-
-def refer_challenged(user: str, password: str) -> Scenario:
-    """407 to the REFER inside the dialog; with the right digest it is accepted."""
-    challenge = 'Proxy-Authenticate: Digest realm="sipp.test", nonce="11ff", opaque="o", algorithm=MD5, qop="auth"'
-    return Scenario(
-        "refer-challenged",
-        (
-            *answer(),
-            receive("REFER"),
-            reply("407 Proxy Authentication Required", headers=(challenge,)),
-            receive(
-                "REFER",
-                check=("Proxy-Authorization: Digest", 'opaque="o"'),
-                actions=(verify_digest(user, password),),
-            ),
-            *check_digest(),
-            reply("202 Accepted"),
-            *_BYE,
-        ),
-    )
-
-
-REFER_MEETS_AN_OFFER = Scenario(
-    "refer-meets-an-offer",
-    (*answer(), receive("REFER"), reply("491 Request Pending"), receive("REFER"), reply("202 Accepted"), *_BYE),
-)
-"""Busy with an offer when the REFER comes; takes it the second time."""
-
-REFER_WITHOUT_REPORTS = Scenario(
-    "refer-without-reports",
-    (
-        *answer(),
-        receive("REFER", check=("Refer-Sub: *false", "Supported:.*norefersub")),
-        reply("200 OK", headers=("Refer-Sub: false",)),
-        *_BYE,
-    ),
-)
-"""RFC 4488: both sides want no NOTIFY."""
-
-IS_TRANSFERRED_ATTENDED = Scenario(
-    "is-transferred-attended",
-    (
-        *answer(),
-        receive(
-            "REFER",
-            check=(
-                "Refer-To: *<sip:[^?>]*[?]Replaces=[^;=@>]*%3Bto-tag%3D[^;=@>]*%3Bfrom-tag%3D[^;=@>]*>",
-                "Referred-By: *<sip:",
-            ),
-        ),
-        reply("202 Accepted"),
-        *_notify(201, "100 Trying", final=False),
-        *_notify(202, "180 Ringing", final=False),
-        *_notify(203, "200 OK", final=True),
-        *_BYE,
-    ),
-)
-"""RFC 5589 §7.1: the Refer-To names a dialog, escaped; every step is reported."""
-
-
-def asks_to_call(refer_to: str, *, outcome: str = "200 OK") -> Scenario:
-    """Calls, sends a REFER, hears of each step by NOTIFY, hangs up."""
-    return Scenario(
-        "asks-to-call",
-        (
-            invite(body=sdp()),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", dialog=True),
-            follow("ACK", 1),
-            follow("REFER", 2, headers=(f"Refer-To: <{refer_to}>", "Referred-By: <sip:boss@example.com>")),
-            receive("202"),
-            receive("NOTIFY", check=("SIP/2.0 100 Trying", "Subscription-State: *active", "Event: *refer")),
-            reply(),
-            receive("NOTIFY", check=("SIP/2.0 180", "Subscription-State: *active")),
-            reply(),
-            receive("NOTIFY", check=(f"SIP/2.0 {outcome}", "Subscription-State: *terminated")),
-            reply(),
-            follow("BYE", 3),
-            receive("200"),
-        ),
-        server=False,
-    )
-
-
-def takes_a_referred_call(*, check: tuple[str, ...] = ()) -> Scenario:
-    """Is called by a transferee: rings, so that there is a step to report, answers, is hung up on."""
-    return Scenario(
-        "takes-a-referred-call",
-        (
-            receive_invite(check=("Referred-By: *<sip:boss@example.com>", *check)),
-            respond("180 Ringing"),
-            pause(400),
-            respond("200 OK", body=sdp(), attributes=' retrans="500"'),
-            receive("ACK"),
-            *_BYE,
-        ),
-    )
-
-
-def calls_in_place_of(replaces: str) -> Scenario:
-    """RFC 3891: calls to take another call's place, talks, hangs up."""
-    return Scenario(
-        "calls-in-place-of",
-        (
-            invite(body=sdp(), headers=(f"Replaces: {replaces}", "Require: replaces")),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", dialog=True),
-            follow("ACK", 1),
-            pause(300),
-            follow("BYE", 2),
-            receive("200"),
-        ),
-        server=False,
-    )
-
-
-REFER_NEVER_ANSWERED = Scenario("refer-never-answered", (*answer(), receive("REFER"), *_BYE))
-"""The REFER and its repetitions get no answer; the call goes on until the BYE."""
-
-REFER_ANSWERED_TOO_LATE = Scenario(
-    "refer-answered-late",
-    (*answer(), receive("REFER"), pause(1500), reply("202 Accepted"), *_BYE),
-)
-"""The 202 comes 1.5 s after the REFER."""
 
 
 # -- calls to the stack (SIPp is the user agent client) --------------------------------------------------

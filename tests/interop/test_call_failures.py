@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from service.generated.ondewo.sip import sip_pb2 as pb
-from tests.interop import scenarios
+from tests.interop import scenarios, scenarios_transfers
 from tests.interop.kit.kamailio import KamailioOptions
 from tests.interop.kit.line import Line, open_line
 from tests.interop.kit.peers import Peers
@@ -373,7 +373,7 @@ async def _where(line: Line, through_proxy: bool) -> tuple[str, str]:
 
 async def test_transfer_accepted(peers: Peers) -> None:
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.refer_accepted())
+    far_end = await peers.sipp(scenarios_transfers.refer_accepted())
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=3000)
     assert (kind(status), status.sip_response_code) == ("TRANSFER_CALL_INITIATED", 202)
@@ -385,7 +385,7 @@ async def test_transfer_accepted(peers: Peers) -> None:
 async def test_transfer_refused(peers: Peers, status_line: str) -> None:
     """The call is kept and the shared status untouched."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.refer_refused(status_line))
+    far_end = await peers.sipp(scenarios_transfers.refer_refused(status_line))
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=3000)
     assert (kind(status), status.sip_response_code) == ("TRANSFER_CALL_FAILED", int(status_line[:3]))
@@ -398,7 +398,7 @@ async def test_transfer_refused(peers: Peers, status_line: str) -> None:
 async def test_transfer_to_somebody_who_is_not_found(peers: Peers) -> None:
     """202, and then a NOTIFY with 404: refused after all, the call is kept."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.refer_accepted("404 Not Found"))
+    far_end = await peers.sipp(scenarios_transfers.refer_accepted("404 Not Found"))
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=3000)
     assert (kind(status), status.sip_response_code) == ("TRANSFER_CALL_FAILED", 404)
@@ -410,7 +410,7 @@ async def test_transfer_to_somebody_who_is_not_found(peers: Peers) -> None:
 async def test_transfer_that_is_reported_to_have_worked(peers: Peers) -> None:
     """202, NOTIFY 100, NOTIFY 200."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.refer_accepted("200 OK"))
+    far_end = await peers.sipp(scenarios_transfers.refer_accepted("200 OK"))
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=3000)
     assert kind(status) == "TRANSFER_CALL_INITIATED", status.description
@@ -419,7 +419,7 @@ async def test_transfer_that_is_reported_to_have_worked(peers: Peers) -> None:
 
 async def test_transfer_never_answered(peers: Peers) -> None:
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.REFER_NEVER_ANSWERED)
+    far_end = await peers.sipp(scenarios_transfers.REFER_NEVER_ANSWERED)
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=1200)
     assert (kind(status), status.sip_response_code) == ("TRANSFER_CALL_FAILED", 0)
@@ -431,7 +431,7 @@ async def test_transfer_never_answered(peers: Peers) -> None:
 async def test_transfer_accepted_after_the_time_allowed(peers: Peers) -> None:
     """Reported as timed out; the late 202 still ends this leg."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.REFER_ANSWERED_TOO_LATE)
+    far_end = await peers.sipp(scenarios_transfers.REFER_ANSWERED_TOO_LATE)
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=700)
     assert kind(status) == "TRANSFER_CALL_FAILED"
@@ -441,7 +441,7 @@ async def test_transfer_accepted_after_the_time_allowed(peers: Peers) -> None:
 
 async def test_transfer_challenged(peers: Peers) -> None:
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.refer_challenged("alice", "alice-secret"))
+    far_end = await peers.sipp(scenarios_transfers.refer_challenged("alice", "alice-secret"))
     await line.bot.call(far_end.uri())
     status = await line.bot.transfer(line.callee("bob"), outcome_timeout_ms=3000)
     assert (kind(status), status.sip_response_code) == ("TRANSFER_CALL_INITIATED", 202)

@@ -9,7 +9,7 @@ import pytest
 from sipcore.config import Account
 from sipcore.errors import RequestRejected
 from sipcore.events import DtmfReceived, MessageReceived
-from tests.interop import scenarios
+from tests.interop import scenarios_messages
 from tests.interop.kit.agent import agent
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.interop
 
 async def test_keys_go_by_info_where_telephone_event_was_not_offered(peers: Peers) -> None:
     """FIELD 10."""
-    far_end = await peers.sipp(scenarios.TAKES_KEYS_BY_INFO)
+    far_end = await peers.sipp(scenarios_messages.TAKES_KEYS_BY_INFO)
     async with agent() as bot, await bot.line.call(far_end.uri()) as call:
         await call.send_dtmf("1#")
     await far_end.finished()
 
 
 async def test_keys_go_bare_where_dtmf_relay_is_refused(peers: Peers) -> None:
-    far_end = await peers.sipp(scenarios.TAKES_BARE_KEYS)
+    far_end = await peers.sipp(scenarios_messages.TAKES_BARE_KEYS)
     async with agent() as bot, await bot.line.call(far_end.uri()) as call:
         await call.send_dtmf("7")
     await far_end.finished()
@@ -35,7 +35,7 @@ async def test_keys_go_bare_where_dtmf_relay_is_refused(peers: Peers) -> None:
 async def test_keys_come_by_info(peers: Peers) -> None:
     """FIELD 10; what nobody reads gets 415, what nobody knows 501."""
     async with agent() as bot:
-        far_end = await peers.sipp(scenarios.SENDS_KEYS_BY_INFO, target=bot.address, user="bot")
+        far_end = await peers.sipp(scenarios_messages.SENDS_KEYS_BY_INFO, target=bot.address, user="bot")
         call = await anext(bot.line.incoming())
         await call.answer()
         await call.wait_ended()
@@ -47,7 +47,7 @@ async def test_keys_come_by_info(peers: Peers) -> None:
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_message_comes_in(peers: Peers, transport: Literal["udp", "tcp"]) -> None:
     async with agent() as bot:
-        scenario = scenarios.sends_message(200)
+        scenario = scenarios_messages.sends_message(200)
         far_end = await peers.sipp(scenario, target=bot.address, user="bot", transport=transport)
         message = await anext(bot.line.messages())
         assert isinstance(message, MessageReceived)
@@ -57,12 +57,12 @@ async def test_a_message_comes_in(peers: Peers, transport: Literal["udp", "tcp"]
 
 async def test_a_message_for_nobody_gets_404(peers: Peers) -> None:
     async with agent() as bot:
-        far_end = await peers.sipp(scenarios.sends_message(404), target=bot.address, user="nobody")
+        far_end = await peers.sipp(scenarios_messages.sends_message(404), target=bot.address, user="nobody")
         await far_end.finished()
 
 
 async def test_a_message_goes_out_and_is_challenged(peers: Peers) -> None:
-    far_end = await peers.sipp(scenarios.takes_message("bot", "bot-secret"))
+    far_end = await peers.sipp(scenarios_messages.takes_message("bot", "bot-secret"))
     async with agent() as bot:
         line = bot.user_agent.open_line(Account(f"sip:bot@{HOST}", password="bot-secret"))
         assert await line.send_message(far_end.uri(), "good evening") == 200
@@ -84,7 +84,7 @@ async def test_a_message_through_a_proxy(peers: Peers) -> None:
 
 async def test_asking_who_is_there(peers: Peers) -> None:
     """RFC 3261 §11: a far end of its own, and the account's server."""
-    far_end = await peers.sipp(scenarios.TAKES_OPTIONS)
+    far_end = await peers.sipp(scenarios_messages.TAKES_OPTIONS)
     async with agent() as bot:
         answer = await bot.line.probe(far_end.uri())
         assert (answer.code, answer.extensions) == (200, ("timer", "replaces"))

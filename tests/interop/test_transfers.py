@@ -13,7 +13,7 @@ from sipcore.errors import TransferRejected, TransferTimeout
 from sipcore.events import CallReplaced, EndCause, Party
 from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest
-from tests.interop import scenarios
+from tests.interop import scenarios, scenarios_transfers
 from tests.interop.kit.agent import agent
 from tests.interop.kit.line import open_line
 from tests.interop.kit.peers import Peers
@@ -40,7 +40,7 @@ def _name_of(call: Call) -> str:
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_blind_transfer_is_accepted(peers: Peers, transport: Literal["udp", "tcp"]) -> None:
     """FIELD 14: also on the TCP connection that the call was set up on."""
-    far_end = await peers.sipp(scenarios.refer_accepted("200 OK"), transport=transport)
+    far_end = await peers.sipp(scenarios_transfers.refer_accepted("200 OK"), transport=transport)
     async with agent() as bot:
         call = await bot.line.call(far_end.uri())
         transfer = call.refer("sip:carol@127.0.0.1")
@@ -52,7 +52,7 @@ async def test_a_blind_transfer_is_accepted(peers: Peers, transport: Literal["ud
 
 @pytest.mark.parametrize("status", ["405 Method Not Allowed", "603 Decline"])
 async def test_a_blind_transfer_is_refused(peers: Peers, status: str) -> None:
-    far_end = await peers.sipp(scenarios.refer_refused(status))
+    far_end = await peers.sipp(scenarios_transfers.refer_refused(status))
     async with agent() as bot:
         call = await bot.line.call(far_end.uri())
         with pytest.raises(TransferRejected) as refused:
@@ -65,7 +65,7 @@ async def test_a_blind_transfer_is_refused(peers: Peers, status: str) -> None:
 
 async def test_a_transfer_that_meets_an_offer_is_tried_again(peers: Peers) -> None:
     """FIELD 14: 491."""
-    far_end = await peers.sipp(scenarios.REFER_MEETS_AN_OFFER)
+    far_end = await peers.sipp(scenarios_transfers.REFER_MEETS_AN_OFFER)
     async with agent() as bot:
         call = await bot.line.call(far_end.uri())
         await call.transfer("sip:carol@127.0.0.1")
@@ -74,7 +74,7 @@ async def test_a_transfer_that_meets_an_offer_is_tried_again(peers: Peers) -> No
 
 async def test_a_transfer_without_reports(peers: Peers) -> None:
     """RFC 4488."""
-    far_end = await peers.sipp(scenarios.REFER_WITHOUT_REPORTS)
+    far_end = await peers.sipp(scenarios_transfers.REFER_WITHOUT_REPORTS)
     async with agent() as bot:
         call = await bot.line.call(far_end.uri())
         transfer = call.refer("sip:carol@127.0.0.1", subscribe=False)
@@ -87,7 +87,7 @@ async def test_a_transfer_without_reports(peers: Peers) -> None:
 
 async def test_an_attended_transfer(peers: Peers) -> None:
     """RFC 5589 §7: the dialog in the Refer-To, each step reported, both legs hung up."""
-    far_end = await peers.sipp(scenarios.IS_TRANSFERRED_ATTENDED)
+    far_end = await peers.sipp(scenarios_transfers.IS_TRANSFERRED_ATTENDED)
     target = await peers.sipp(scenarios.answers())
     async with agent() as bot:
         call = await bot.line.call(far_end.uri())
@@ -105,9 +105,11 @@ async def test_an_attended_transfer(peers: Peers) -> None:
 
 async def test_being_transferred_reports_every_step(peers: Peers) -> None:
     """RFC 3515 §2.4.5, RFC 3892."""
-    target = await peers.sipp(scenarios.takes_a_referred_call())
+    target = await peers.sipp(scenarios_transfers.takes_a_referred_call())
     async with agent() as bot:
-        far_end = await peers.sipp(scenarios.asks_to_call(target.uri("carol")), target=bot.address, user="bot")
+        far_end = await peers.sipp(
+            scenarios_transfers.asks_to_call(target.uri("carol")), target=bot.address, user="bot"
+        )
         followed: list[Call] = []
         call = await anext(bot.line.incoming())
         call.on_refer = lambda request: followed.append(request.follow())
@@ -121,10 +123,10 @@ async def test_being_transferred_reports_every_step(peers: Peers) -> None:
 async def test_being_transferred_attended(peers: Peers) -> None:
     """RFC 3891 §4: the INVITE has the Replaces of the Refer-To, with its escapes undone."""
     wanted = "Replaces: *98732@sip[.]example[.]com;to-tag=r33th4x0r;from-tag=ff87ff"
-    target = await peers.sipp(scenarios.takes_a_referred_call(check=(wanted,)))
+    target = await peers.sipp(scenarios_transfers.takes_a_referred_call(check=(wanted,)))
     refer_to = f"{target.uri('carol')}?Replaces=98732%40sip.example.com%3Bfrom-tag%3Dff87ff%3Bto-tag%3Dr33th4x0r"
     async with agent() as bot:
-        far_end = await peers.sipp(scenarios.asks_to_call(refer_to), target=bot.address, user="bot")
+        far_end = await peers.sipp(scenarios_transfers.asks_to_call(refer_to), target=bot.address, user="bot")
         followed: list[Call] = []
         call = await anext(bot.line.incoming())
         call.on_refer = lambda request: followed.append(request.follow())
@@ -169,7 +171,7 @@ async def test_a_call_takes_the_place_of_another(peers: Peers) -> None:
     async with agent() as bot:
         first = await peers.sipp(scenarios.is_hung_up_on(), target=bot.address, user="bot")
         call = await _take(bot.line)
-        second = await peers.sipp(scenarios.calls_in_place_of(_name_of(call)), target=bot.address, user="bot")
+        second = await peers.sipp(scenarios_transfers.calls_in_place_of(_name_of(call)), target=bot.address, user="bot")
         taken = await _take(bot.line)
         await first.finished()
         assert call.ended is not None
@@ -236,7 +238,7 @@ async def test_the_server_is_handed_over_to_another_caller(peers: Peers) -> None
     call_id, tag, sender = (
         re.findall(pattern, answer)[0] for pattern in (r"Call-ID: (\S+)", r"To: .*;tag=(\S+)", r"From: .*;tag=(\S+)")
     )
-    scenario = scenarios.calls_in_place_of(f"{call_id};to-tag={tag};from-tag={sender}")
+    scenario = scenarios_transfers.calls_in_place_of(f"{call_id};to-tag={tag};from-tag={sender}")
     second = await peers.sipp(scenario, target=server, user="alice")
     await second.finished()
     await first.finished()
