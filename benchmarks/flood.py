@@ -115,6 +115,8 @@ def attack(port: int, rate: int, seconds: float, pipe: Connection) -> None:
     sock.setblocking(False)
     own = sock.getsockname()[1]
     sent = 0
+    pipe.send("ready")
+    pipe.recv()
     begin = time.monotonic()
     while (elapsed := time.monotonic() - begin) < seconds:
         while sent < elapsed * rate:
@@ -176,13 +178,16 @@ async def _run(seconds: float) -> dict[str, Any]:
         for name, rate in (("quiet", 0), ("flood", RATE)):
             ear, ear_end = context.Pipe()
             attacker = context.Process(target=attack, args=(port, rate, seconds, ear_end), daemon=True)
-            before = [call.statistics() for call in calls]
-            pipe.send("begin")
             attacker.start()
+            await asyncio.to_thread(ear.recv)
+            before, begun = [call.statistics() for call in calls], time.monotonic()
+            pipe.send("begin")
+            ear.send("go")
             sent = await asyncio.to_thread(ear.recv)
             pipe.send("report")
+            after, elapsed = [call.statistics() for call in calls], time.monotonic() - begun
             report[name] = await asyncio.to_thread(pipe.recv)
-            report[name] |= heard(before, [call.statistics() for call in calls], seconds) | {"sent": sent}
+            report[name] |= heard(before, after, elapsed) | {"sent_per_second": sent / elapsed}
             attacker.join()
             print(f"{name}: measured")
         report["alive"] = sum(call.is_connected for call in calls)
@@ -217,7 +222,7 @@ def run(out: Path, seconds: float) -> None:
         head,
         [
             (
-                *(name, f"{one['sent'] / seconds:.0f}", f"{one['packets_per_second']:.1f}"),
+                *(name, f"{one['sent_per_second']:.0f}", f"{one['packets_per_second']:.1f}"),
                 *(str(one["lost"]), str(one["late"]), f"{one['jitter_ms']:.2f}"),
                 *(f"{one['missed_ticks']}/{one['ticks']}", f"{one['cpu_cores']:.2f}", f"{one['peak_mib']:.0f}"),
             )
