@@ -169,6 +169,20 @@ class ServerSettings(BaseSettings):
     sip_tls_verify_clients: bool = Field(
         default=False, description="Take TLS connections only from peers with a certificate of a trusted CA."
     )
+    keep_alive: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Seconds between keep-alives on TCP and TLS connections of accounts; 0: none.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    udp_keep_alive: float = Field(
+        default=25.0,
+        ge=0,
+        le=3600,
+        description="Seconds between keep-alives over UDP to registrars of accounts; 0: none.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     nameserver: Annotated[tuple[str, ...], BeforeValidator(_name_servers)] = Field(
         default=(),
         description="DNS servers to ask, separated by commas; by default those of /etc/resolv.conf.",
@@ -360,6 +374,8 @@ class ServerSettings(BaseSettings):
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,
+            keep_alive=self.keep_alive,
+            udp_keep_alive=self.udp_keep_alive,
             nameservers=self.nameserver,
             tls=TlsConfig(
                 certificate=str(self.sip_tls_certificate or ""),

@@ -216,6 +216,11 @@ class UserAgentConfig:
     """Calls for a user that is not here get no answer, or 404."""
     timers: Timers = field(default_factory=Timers)
     tls: TlsConfig = field(default_factory=TlsConfig)
+    keep_alive: float = 30.0
+    """Seconds between keep-alives on a TCP or TLS connection that an account is registered over (RFC 5626 §4.4.1),
+    if its registrar asks for no other interval; 0: none."""
+    udp_keep_alive: float = 25.0
+    """The same over UDP; most NATs forget a mapping after 30 s."""
     nameservers: tuple[str, ...] = ()
     """DNS servers to ask, each ``HOST`` or ``HOST:PORT``; empty: those of ``/etc/resolv.conf``."""
 

@@ -10,52 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from sipcore import Account, RegistrationError, ServerUnreachable, Timers, UserAgent, UserAgentConfig
-from sipcore.net.manager import FlowManager
-from sipcore.protocol.builder import make_response
-from sipcore.protocol.flows import Flow
-from sipcore.protocol.wire import Request, parse_message, serialize
 from tests.interop.kit.nsd import Nsd
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST, free_ports
 from tests.interop.kit.process import eventually
 from tests.interop.kit.voicebot import kind
+from tests.kit.registrar import Registrar
 
 pytestmark = pytest.mark.interop
-
-
-class Registrar:
-    """Answers every request over UDP and TCP with one status; 0: never."""
-
-    def __init__(self, status: int = 200, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        self.status = status
-        self.headers = headers
-        self.requests: list[tuple[Flow, Request]] = []
-        self.manager = FlowManager(
-            UserAgentConfig(sip_host=HOST), on_message=self._answer, on_flow_closed=lambda flow, why: None
-        )
-
-    async def __aenter__(self) -> Registrar:
-        await self.manager.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.manager.close()
-
-    def _answer(self, data: bytes, flow: Flow) -> None:
-        request = parse_message(data)
-        assert isinstance(request, Request)
-        self.requests.append((flow, request))
-        if self.status:
-            response = make_response(request, self.status, to_tag="t", headers=self.headers)
-            self.manager.send(flow, serialize(response))
-
-    @property
-    def port(self) -> int:
-        return self.manager.address[1]
-
-    @property
-    def transports(self) -> list[str]:
-        return [flow.transport for flow, _ in self.requests]
 
 
 @asynccontextmanager

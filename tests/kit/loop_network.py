@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,9 @@ class MemoryFlows:
         transport = target.transport or "udp"
         remote = (host, target.port or 5060)
         return Flow(transport, self._address, remote, int(transport != "udp"), advertised=self._address)
+
+    def keep(self, owner: Hashable, flow: Flow | None, every: float | None) -> None:
+        """Nothing closes in memory."""
 
     def send(self, flow: Flow, data: bytes) -> None:
         """Sends one message; the sender is told where nobody listens."""

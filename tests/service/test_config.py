@@ -19,6 +19,8 @@ SAMPLES = {
     "sip_tls_verify": ("false", False),
     "sip_tls_wildcards": ("true", True),
     "sip_tls_verify_clients": ("true", True),
+    "keep_alive": ("15", 15.0),
+    "udp_keep_alive": ("12.5", 12.5),
     "nameserver": ("192.0.2.53, [::1]:5353", ("192.0.2.53", "[::1]:5353")),
     "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
     "jitter_min_ms": ("40", 40),

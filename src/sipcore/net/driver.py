@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from sipcore.errors import ServerUnreachable
 from sipcore.net.manager import FlowManager
-from sipcore.protocol.stack import FlowWanted, HostsWanted
+from sipcore.protocol.stack import FlowKept, FlowWanted, HostsWanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Hashable
 
     from sipcore.config import UserAgentConfig
     from sipcore.net.trace import Trace
@@ -61,6 +61,9 @@ class Flows(Protocol):
 
     def send(self, flow: Flow, data: bytes) -> None:
         """Sends one message; never raises."""
+
+    def keep(self, owner: Hashable, flow: Flow | None, every: float | None) -> None:
+        """Keeps ``flow`` open for ``owner``, and no other; None: none any more."""
 
 
 class FlowsFactory(Protocol):
@@ -177,6 +180,8 @@ class Driver:
             try:
                 if isinstance(event, FlowWanted):
                     self._find_flow(event)
+                elif isinstance(event, FlowKept):
+                    self.flows.keep(event.line, event.flow, event.every)
                 elif isinstance(event, HostsWanted):
                     self._spawn(self._look_up(event))
                 else:

@@ -13,16 +13,18 @@ from sipcore.config import TlsConfig
 from sipcore.errors import ServerUnreachable
 from sipcore.net.addresses import LocalAddresses, family_of, ip_literal, is_wildcard, join, sentence
 from sipcore.net.binding import bind, hosts_to_bind
+from sipcore.net.keepalive import KeepAlives
 from sipcore.net.resolver import Resolver, default_port, default_transport
 from sipcore.net.stream import Secured, StreamEndpoint, StreamLimits
 from sipcore.net.tls import client_context, server_context
 from sipcore.protocol.addresses import parse_name_server
 from sipcore.protocol.flows import Flow
+from sipcore.protocol.framing import KeepAlive
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from sipcore.config import UserAgentConfig
     from sipcore.net.addresses import Address
@@ -89,6 +91,7 @@ class FlowManager:
         self._unreachable: set[Flow] = set()
         """UDP flows that are about to be reported as closed."""
         self._forgetting: asyncio.TimerHandle | None = None
+        self._keep_alives = KeepAlives(self._ping, random.SystemRandom())
         self._open = False
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -138,6 +141,7 @@ class FlowManager:
         if not self._open:
             return
         self._open = False
+        self._keep_alives.close()
         if self._forgetting is not None:
             self._forgetting.cancel()
         await self._resolver.close()
@@ -299,6 +303,27 @@ class FlowManager:
 
     # -- messages --------------------------------------------------------------------------------------------
 
+    def keep(self, owner: Hashable, flow: Flow | None, every: float | None) -> None:
+        """Sends keep-alives on ``flow`` for ``owner``, and on none that it had before (RFC 5626 §4.4).
+
+        Args:
+            flow: None: on none any more.
+            every: seconds between them, where the far end asked for it; it answers them then.
+        """
+        if flow is None:
+            self._keep_alives.release(owner)
+        elif self._open:
+            usual = self._config.udp_keep_alive if flow.transport == "udp" else self._config.keep_alive
+            self._keep_alives.keep(owner, flow, usual if every is None else every, sure=every is not None)
+
+    def _ping(self, flow: Flow, sure: bool) -> None:
+        if flow.transport == "udp":
+            udp = self._udp.get(family_of(flow.remote[0]))
+            if udp is not None:
+                udp.send(KeepAlive.PONG.value, flow.remote)  # one CRLF: it opens the NAT, and wants no answer
+        else:
+            self._streams(flow.transport).ping(flow, must_answer=sure)
+
     def is_open(self, flow: Flow) -> bool:
         """Whether messages can be sent on the flow."""
         if not self._open:
@@ -352,4 +377,5 @@ class FlowManager:
     def _report_closed(self, flow: Flow, why: str) -> None:
         self._unreachable.discard(flow)
         if self._open:
+            self._keep_alives.forget(flow)
             self._on_flow_closed(flow, why)

@@ -30,6 +30,8 @@ __all__ = ["Secured", "StreamEndpoint", "StreamLimits"]
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+PONG_TIMEOUT = 10.0
+"""Seconds (RFC 5626 §4.4.1)."""
 CLOSED = "closed by the peer"
 TLS_RECORD = b"\x16\x03"
 """How a TLS handshake begins (RFC 8446 §5.1)."""
@@ -230,6 +232,13 @@ class StreamEndpoint:
                 async with asyncio.timeout(timeout):
                     await server.wait_closed()
 
+    def ping(self, flow: Flow, *, must_answer: bool) -> None:
+        """Sends a keep-alive (RFC 5626 §4.4.1) on an open flow. A peer that has to answer it, or has answered one
+        before, and does not, is gone."""
+        connection = self._open.get(flow.connection)
+        if connection is not None:
+            connection.ping(must_answer=must_answer)
+
     # -- told by connections ---------------------------------------------------------------------------------
 
     def admit(self, connection: StreamConnection, local: Address, remote: Address) -> Flow | None:
@@ -314,6 +323,9 @@ class StreamConnection(asyncio.Protocol):
         """Why it is closed."""
         self._heard = False
         """Whether anything came."""
+        self._answers_pings = False
+        self._pinged = False
+        self._awaits_pong: asyncio.TimerHandle | None = None
         self.flow: Flow | None = None
         """While it is open."""
         self._transport: asyncio.Transport | None = None
@@ -354,6 +366,7 @@ class StreamConnection(asyncio.Protocol):
             self.abort("TLS on a port for plain TCP")
             return
         self._heard = True
+        self._stop_waiting()
         try:
             items = self._framer.feed(data)
         except FramingError as error:
@@ -389,7 +402,7 @@ class StreamConnection(asyncio.Protocol):
                 case KeepAlive.PING:
                     self.write(KeepAlive.PONG.value)
                 case KeepAlive.PONG:
-                    pass
+                    self._answers_pings = self._pinged
                 case _:
                     self._endpoint.on_message(item, flow)
 
@@ -423,6 +436,22 @@ class StreamConnection(asyncio.Protocol):
             self._endpoint.lags(self)
         return True
 
+    def ping(self, *, must_answer: bool) -> None:
+        """Sends a ping; where its answer is due, the connection is closed unless anything comes within ten seconds."""
+        quiet = self._quiet
+        if not self.write(KeepAlive.PING.value):
+            return
+        self._quiet = quiet  # whether anybody needs the connection is for messages to say
+        self._pinged = True
+        if (must_answer or self._answers_pings) and self._awaits_pong is None:
+            loop = asyncio.get_running_loop()
+            self._awaits_pong = loop.call_later(PONG_TIMEOUT, self.abort, "no answer to a keep-alive")
+
+    def _stop_waiting(self) -> None:
+        if self._awaits_pong is not None:
+            self._awaits_pong.cancel()
+            self._awaits_pong = None
+
     @property
     def unsent(self) -> int:
         """Bytes that wait for the peer."""
@@ -451,6 +480,7 @@ class StreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _discard(self, why: str) -> None:
+        self._stop_waiting()
         if self.flow is not None:
             flow, self.flow = self.flow, None
             self._endpoint.discard(self, flow, why)

@@ -41,6 +41,8 @@ class Way(NamedTuple):
     uri: Uri
     target: Target
     identity: LocalIdentity
+    flow: Flow | None = None
+    """The one to prefer while it is open."""
 
 
 class CallerSetup:
@@ -75,6 +77,7 @@ class CallerSetup:
         self._answered_by = ""
         """The tag of the branch that answered first."""
         self._gives_up_ack = False
+        self._prefer: Flow | None = None
 
     def start(
         self,
@@ -88,16 +91,19 @@ class CallerSetup:
         delayed: bool,
         way: Callable[[Uri], Way],
         now: float,
+        flow: Flow | None = None,
     ) -> None:
         """Sends the INVITE (§13.2.1).
 
         Args:
             delayed: without an offer.
             way: how to reach an address that a redirection names.
+            flow: where it is sent while that is open.
         """
         self._delayed = delayed
         self._way = way
         self._redirects = Redirects(uri, self._session.identity.policy.max_redirects)
+        self._prefer = flow
         self._media_port = media_port
         self._ring_timeout = ring_timeout
         self._to = f"<{uri}>"
@@ -128,6 +134,7 @@ class CallerSetup:
                 body=self._offer,
                 content_type=SDP,
                 digest=session.identity.digest,
+                flow=self._prefer,
             ),
             self,
             now,
@@ -312,7 +319,7 @@ class CallerSetup:
         elsewhere = self._redirects.next()
         if elsewhere is None:
             return False
-        self._uri, self._target, self._session.identity = self._way(elsewhere)
+        self._uri, self._target, self._session.identity, self._prefer = self._way(elsewhere)
         self.forget_early_dialogs()
         self._invite(now)
         return True

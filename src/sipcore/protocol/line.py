@@ -12,7 +12,7 @@ from sipcore.protocol.digest import Credentials, DigestClient
 from sipcore.protocol.identity import ACCOUNT_ITSELF, from_value, identity_headers, is_anonymous
 from sipcore.protocol.invite_client import Way
 from sipcore.protocol.invite_session import LocalIdentity
-from sipcore.protocol.routing import target_of
+from sipcore.protocol.routing import is_address, is_same_address, target_of
 from sipcore.protocol.sources import parse_sources
 from sipcore.protocol.values import NameAddr
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.identity import Caller
     from sipcore.protocol.ids import Ids
     from sipcore.protocol.registrar_client import RegistrarClient
-    from sipcore.protocol.values import Uri
+    from sipcore.protocol.values import Uri, Via
 
 __all__ = ["Line"]
 
@@ -57,6 +57,10 @@ class Line:
         self.registered_address = str(NameAddr(self.address.aor, account.display_name))
         """From and To of REGISTER: always the address of record (§10.2)."""
         self.registrar: RegistrarClient | None = None
+        self.address_is_set = False
+        """Whether the user has said which address to name (``advertise``)."""
+        self._public: tuple[Flow, tuple[str, int]] | None = None
+        """The address that the far end of a flow sees us at, where a NAT makes it another one."""
         self.registers = False
         """Whether it was ever to be registered."""
         self.sources = None if account.accept_from is None else parse_sources(account.accept_from, field="accept_from")
@@ -109,11 +113,24 @@ class Line:
 
     def _contact(self, user: str, secure: bool, flow: Flow) -> str:
         """A ``sips:`` URI says of itself that it is reached over TLS (§26.2.2)."""
-        host, port = flow.advertised
+        known = self._public
+        host, port = known[1] if known is not None and known[0] == flow else flow.advertised
         where = f"[{host}]" if ":" in host else host
         scheme = "sips" if secure else "sip"
         transport = "" if secure or flow.transport == "udp" else f";transport={flow.transport}"
         return f"<{scheme}:{user}@{where}:{port}{transport};line={self.token}>"
+
+    def seen_as(self, flow: Flow, via: Via) -> None:
+        """A response of the registrar tells which address it sees us at (RFC 3581 §4): that of the NAT between.
+
+        Only what names a port counts: with a wrong one, a registrar could neither reach us nor see that there is a NAT.
+        """
+        host, port = via.received or via.host, via.rport
+        if self.address_is_set or port is None or not is_address(host):
+            return
+        own = (flow.local[0].partition("%")[0], flow.local[1])
+        same = port == own[1] and is_same_address(host, own[0])
+        self._public = None if same else (flow, (host, port))
 
     def identity_in(self, *, secure: bool, caller: Caller = ACCOUNT_ITSELF) -> LocalIdentity:
         """How the account presents itself in a session; with a ``sips:`` Contact where the session is secure."""
@@ -148,7 +165,16 @@ class Line:
             uri = parse_callee(str(uri), self.address)
         target = self.target(uri)
         # §8.1.1.8: a sips: URI in the request line, or in the top Route, asks for one in Contact.
-        return Way(uri, target, self.identity_in(secure=target.secure or uri.scheme == "sips", caller=caller))
+        identity = self.identity_in(secure=target.secure or uri.scheme == "sips", caller=caller)
+        return Way(uri, target, identity, self.flow_to(target))
+
+    def flow_to(self, target: Target) -> Flow | None:
+        """The flow that the account is registered over, where ``target`` is what it was found for: the way through a
+        NAT that is open already, to the server that knows us."""
+        registrar = self.registrar
+        if registrar is None or target != self.target(self.address.registrar):
+            return None
+        return registrar.flow
 
     def target(self, uri: Uri) -> Target:
         """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.

@@ -1,6 +1,6 @@
 """Keeps one binding at a registrar (RFC 3261 §10.2): registers, refreshes ahead of time, recovers, un-registers.
 
-Left out: Path and Service-Route (RFC 3327, RFC 3608), outbound flows (RFC 5626), GRUU (RFC 5627).
+Left out: Path and Service-Route (RFC 3327, RFC 3608), several flows at once (RFC 5626 §4.2), GRUU (RFC 5627).
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ REFRESH_SHARE = (0.5, 0.9)
 that registered together are spread."""
 WAIT_SPREAD = 1.25
 """Nor do those that were told the same time to wait (Retry-After) come back together: up to a quarter later."""
+AT_ONCE = (0.0, 1.0)
+LATER = (2.0, 5.0)
+"""Seconds until the binding is made anew after its flow is lost: spread, so that a thousand accounts of a server that
+was restarted do not come in one burst."""
+HELD = 30.0
+"""Seconds that a flow has to have held for that to be at once."""
+MAX_MOVES = 3
+"""Public addresses followed in a row: a NAT that gives each request another one is not chased."""
 STOP_PATIENCE = 1.0
 """Seconds that :meth:`RegistrarClient.stop` waits for the answer to a REGISTER under way before it sends its own."""
 
@@ -96,6 +104,7 @@ class RegistrarClient:
         pace: Pace,
         on_event: Callable[[RegistrationEvent, float], None],
         on_flow: Callable[[Flow], None] = lambda _: None,
+        on_kept: Callable[[Flow | None, float | None], None] = lambda _flow, _every: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._line = line
@@ -105,6 +114,7 @@ class RegistrarClient:
         self._pace = pace
         self._on_event = on_event
         self._on_flow = on_flow
+        self._on_kept = on_kept
         self._backoff = backoff or Backoff()
         self.state = RegistrarState.IDLE
         self.expires_at: float | None = None
@@ -122,6 +132,9 @@ class RegistrarClient:
         """What the binding was made on: refreshes, and calls by way of the registrar, go there while it is open."""
         self._has_turn = False
         """The deadline "next" is a turn in the pace."""
+        self._bound_at = 0.0
+        self._contact_bound = ""
+        self._moves = 0
 
     # -- wishes ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +182,16 @@ class RegistrarClient:
             self._request.cancel(now)
         self._close()
 
+    def flow_closed(self, flow: Flow, now: float) -> None:
+        """The connection is gone that the binding was made on, and calls with it: binds anew, at once where it held
+        for a while, else a little later (RFC 5626 §4.5)."""
+        if flow != self.flow:
+            return
+        self._lose_flow()
+        if self.state is RegistrarState.REGISTERED and not self._has_turn:
+            soon = AT_ONCE if now - self._bound_at >= HELD else LATER
+            self._deadlines.set((self, "next"), now + self._rng.uniform(*soon))
+
     def on_deadline(self, name: str, now: float) -> None:
         """It is time to refresh, to try again, or to stop without the answer to a REGISTER under way."""
         match self.state:
@@ -215,6 +238,7 @@ class RegistrarClient:
         self._has_turn = False
         self._request = None
         self.expires_at = None
+        self._lose_flow()
         self._enter(RegistrarState.CLOSED)
 
     # -- REGISTER --------------------------------------------------------------------------------------------------
@@ -242,15 +266,38 @@ class RegistrarClient:
                 headers=(("Expires", str(expires)), *line.account.register_headers),
                 digest=line.digest,
                 flow=self.flow,
+                seen=line.seen_as,
             ),
             self,
             now,
         )
 
     def _contact(self, flow: Flow) -> str:
-        """Our Contact; with the flow it is known where the registrar is."""
+        """Our Contact; with the flow it is known where the registrar is. A binding of ours at another address goes."""
         self._on_flow(flow)
-        return self._line.contact(flow)
+        contact, bound = self._line.contact(flow), self._contact_bound
+        return contact if bound in ("", contact) else f"{contact}, {bound};expires=0"
+
+    def _settle(self, request: UacRequest, response: Response, now: float) -> None:
+        """Bound: keeps the flow open; where a NAT makes our address another one, binds that instead."""
+        if self.state is not RegistrarState.REGISTERED or request.flow is None or request.request is None:
+            return
+        self._bound_at = now
+        timer = (response.headers.get("Flow-Timer") or "").strip()
+        known = timer.isascii() and timer.isdigit() and int(timer[:9]) > 0
+        self._on_kept(request.flow, float(timer[:9]) if known else None)
+        sent = request.request.contacts
+        self._contact_bound = str(sent[0]) if sent else ""
+        if self._contact_bound == self._line.contact(request.flow):
+            self._moves = 0
+        elif self._moves < MAX_MOVES:
+            self._moves += 1
+            self._deadlines.set((self, "next"), now)
+
+    def _lose_flow(self) -> None:
+        if self.flow is not None:
+            self.flow = None
+            self._on_kept(None, None)
 
     def on_provisional(self, request: UacRequest, response: Response, now: float) -> None:
         """100 says nothing."""
@@ -269,6 +316,7 @@ class RegistrarClient:
         elif response.status < 300:
             self.flow = request.flow
             self._bound(request, response, now)
+            self._settle(request, response, now)
         elif response.status == 423 and self._obeys_minimum(response):
             self._send(self._wanted, now)
         else:
@@ -370,7 +418,7 @@ class RegistrarClient:
     def _failed(self, error: SipError, now: float, *, retry_after: float | None = None) -> None:
         self._failures += 1
         self._announced = False
-        self.flow = None
+        self._lose_flow()
         wait = self._backoff.delay(self._failures, self._rng)
         least = 0.0
         if isinstance(error, AuthenticationFailed) or error.code == 403:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "asks_for_secure_contact",
     "is_address",
+    "is_same_address",
     "leads_to",
     "request_line_and_routes",
     "retry_after",
@@ -70,6 +71,16 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two hosts are one, however IPv6 is written."""
+    if one == other:
+        return True
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False
 
 
 def retry_after(response: Response) -> float | None:

@@ -38,6 +38,7 @@ from sipcore.protocol.session_events import SessionEnded, SessionEstablished, Se
 from sipcore.protocol.sources import peer_of
 from sipcore.protocol.stack_events import (
     ExchangeDone,
+    FlowKept,
     FlowWanted,
     HostsWanted,
     MessageArrived,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExchangeDone",
+    "FlowKept",
     "FlowWanted",
     "HostsWanted",
     "MessageArrived",
@@ -173,6 +175,9 @@ class Stack:
         log.debug("flow to %s:%s closed: %s", *flow.remote, detail)
         self.uac.lost(flow, detail)
         self.layer.transport_failed(flow, now)
+        for line in self.lines.values():
+            if line.registrar is not None:
+                line.registrar.flow_closed(flow, now)
 
     # -- out -------------------------------------------------------------------------------------------------------
 
@@ -202,6 +207,7 @@ class Stack:
     def add_line(self, account: Account) -> Line:
         """Takes calls for an account from now on."""
         line = Line(account, self.ids)
+        line.address_is_set = bool(self.config.advertise)
         self.lines[line.token] = line
         self.admission.lines_changed()
         return line
@@ -222,6 +228,7 @@ class Stack:
             pace=self.register_pace,
             on_event=lambda event, at: self._events.append(RegistrationOccurred(line, event)),
             on_flow=lambda flow: self._registrar_at(line, flow.remote[0]),
+            on_kept=lambda flow, every: self._events.append(FlowKept(line, flow, every)),
         )
         line.registers = True
         self.admission.lines_changed()
@@ -268,6 +275,7 @@ class Stack:
             delayed=delayed_offer,
             way=way,
             now=now,
+            flow=first.flow,
         )
         return session
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExchangeDone",
+    "FlowKept",
     "FlowWanted",
     "HostsWanted",
     "MessageArrived",
@@ -36,6 +37,16 @@ class FlowWanted:
     """Flows to servers of ``target`` that failed: another one is wanted (RFC 3263 §4.3)."""
     rest: float = 0.0
     """Seconds for which the last of them asked to be left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowKept:
+    """``line`` is registered over ``flow``, which the shell shall keep open (RFC 5626 §4.4); None: not any more."""
+
+    line: Line
+    flow: Flow | None
+    every: float | None = None
+    """Seconds between keep-alives that the registrar asked for (Flow-Timer); it answers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +98,12 @@ class ExchangeDone:
 
 
 StackEvent = (
-    FlowWanted | HostsWanted | SessionIncoming | SessionOccurred | RegistrationOccurred | MessageArrived | ExchangeDone
+    FlowWanted
+    | FlowKept
+    | HostsWanted
+    | SessionIncoming
+    | SessionOccurred
+    | RegistrationOccurred
+    | MessageArrived
+    | ExchangeDone
 )

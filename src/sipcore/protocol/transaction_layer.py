@@ -273,8 +273,9 @@ class TransactionLayer:
     def _put_via(self, request: Request, flow: Flow) -> None:
         host, port = flow.advertised if flow.advertised[0] else flow.local
         bracketed = f"[{host}]" if ":" in host else host
-        # RFC 3581: over UDP the response shall come back to the port that the request left from.
-        rport = ";rport" if flow.transport == "udp" else ""
+        # RFC 3581: over UDP the response shall come back to the port that the request left from. Over streams it does
+        # so anyway; there the answer tells of a NAT, which a registration has to know (RFC 5626 §3.1).
+        rport = ";rport"
         request.headers.prepend(
             "Via", f"SIP/2.0/{flow.transport.upper()} {bracketed}:{port};branch={self._ids.branch()}{rport}"
         )

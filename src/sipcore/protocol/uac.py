@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.transaction import ClientTransaction
     from sipcore.protocol.transaction_layer import TransactionLayer
-    from sipcore.protocol.values import Uri
+    from sipcore.protocol.values import Uri, Via
     from sipcore.protocol.wire import Request, Response
 
 __all__ = ["FlowWaiter", "RequestPlan", "Uac", "UacCore", "UacFailure", "UacHandler", "UacRequest"]
@@ -60,6 +60,8 @@ class RequestPlan:
     digest: DigestClient | None = field(default=None, repr=False)
     flow: Flow | None = None
     """Preferred while it is open; else ``target`` is resolved."""
+    seen: Callable[[Flow, Via], None] | None = None
+    """Told of the Via in each response: which address the far end sees us at."""
 
 
 class UacHandler(Protocol):
@@ -202,6 +204,8 @@ class Uac:
 
     def respond(self, pending: UacRequest, response: Response, now: float) -> None:
         """A response arrived in the request's current transaction."""
+        if pending.plan.seen is not None and pending.flow is not None:
+            pending.plan.seen(pending.flow, response.via)
         if response.status < 200:
             pending.handler.on_provisional(pending, response, now)
             return
@@ -271,6 +275,8 @@ class Uac:
             self._fail(pending, UacFailure("cancelled", "Cancelled before it was sent again"), now)
             return
         again.headers.set("CSeq", f"{pending.plan.next_cseq()} {again.method}")
+        if pending.plan.contact is not None:  # the challenge may have told of a NAT
+            again.headers.set("Contact", pending.plan.contact(flow))
         self._transmit(pending, again, flow, now)
 
     def fail(self, pending: UacRequest, failure: TransactionFailure, now: float) -> None:
