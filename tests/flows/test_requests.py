@@ -125,6 +125,18 @@ def test_cancel_of_a_ringing_call(scene: Scene, peer: RawPeer) -> None:
     assert (ended.cause, ended.by, ended.code) == (EndCause.CANCELLED, Party.REMOTE, 487)
 
 
+@pytest.mark.parametrize(("extra", "seconds", "status"), [("Expires: 20\n", 20, 487), ("", 300, 480)])
+def test_nobody_takes_the_call_in_time(scene: Scene, peer: RawPeer, extra: str, seconds: int, status: int) -> None:
+    """§13.3.1: the Expires of the INVITE, else five minutes."""
+    peer.request("INVITE", URI, body=SDP_OFFER, extra=extra)
+    there = scene.bob.await_call()
+    scene.network.run(scene.network.now + seconds - 1)
+    assert there.setting_up
+    scene.network.run(scene.network.now + 2)
+    assert peer.final().status == status
+    assert scene.bob.end_of(there).code == status
+
+
 def test_cancel_of_nothing_gets_481(peer: RawPeer) -> None:
     """§9.2."""
     peer.request("CANCEL", URI)

@@ -120,8 +120,8 @@ def test_settings_that_make_no_sense_are_refused(expires: int, least: int) -> No
 class Calling:
     """Alice calls Raw, who answers."""
 
-    def __init__(self, extra: str, *, policy: CallPolicy | None = None) -> None:
-        self.scene = Scene(alice=policy)
+    def __init__(self, extra: str, *, password: str = "") -> None:
+        self.scene = Scene(password=password)
         self.peer = RawPeer(self.scene.network, PEER, ALICE)
         self.session: InviteSession = self.scene.alice.call("sip:raw@192.0.2.9")
         self.run(0.05)
@@ -204,6 +204,24 @@ def test_a_refused_refresh_is_tried_again_until_the_time_is_over(status: int) ->
     calling.run(20)
     (ended,) = calling.scene.alice.happened(calling.session, SessionEnded)
     assert ended.cause is EndCause.EXPIRED
+
+
+@pytest.mark.parametrize(("status", "header"), [(401, "WWW-Authenticate"), (407, "Proxy-Authenticate")])
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE"])
+def test_a_refresh_is_challenged(method: str, status: int, header: str) -> None:
+    """RFC 3261 §22, for requests within a call."""
+    allow = ALLOW_UPDATE if method == "UPDATE" else ""
+    calling = Calling(f"Session-Expires: 120;refresher=uac\n{allow}", password="secret")
+    calling.run(61)
+    challenge = f'{header}: Digest realm="r", nonce="n", qop="auth"\n'
+    calling.peer.respond(calling.refreshes(method)[0], status, extra=challenge)
+    one, two = calling.refreshes(method)
+    assert two.cseq.number == one.cseq.number + 1
+    assert "Authorization" in two.headers or "Proxy-Authorization" in two.headers
+    body = SDP_OFFER if method == "INVITE" else ""
+    calling.peer.respond(two, 200, extra="Session-Expires: 120;refresher=uac\n", body=body)
+    calling.run(50)
+    assert calling.session.connected
 
 
 def test_a_refresh_of_a_forgotten_call_ends_it() -> None:
