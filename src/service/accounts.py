@@ -134,6 +134,9 @@ class Accounts:
             expires=self._options.register_expires,
             calls=self._options.calls,
         )
+        profile = self._options.profiles.get(address.key)
+        if profile is not None:
+            account = profile.applied_to(account)
         line = self._lines.get(address.key)
         if line is None:
             line = self._lines[address.key] = Line(self._agent, account, address, self._options)

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from service.audio_streams import AudioLimits
 from service.line import LineOptions
+from service.profiles import Profile, parse_profiles
 from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
 from sipcore.protocol.addresses import parse_name_server
@@ -278,6 +279,11 @@ class ServerSettings(BaseSettings):
         description="Other addresses that a redirected call (3xx) goes on to; 0: it fails with the code.",
         json_schema_extra={"metavar": "COUNT"},
     )
+    accounts: Annotated[tuple[Any, ...], BeforeValidator(parse_profiles)] = Field(
+        default=(),
+        description="What the providers of accounts demand, as [[accounts]] tables; in the file only.",
+        json_schema_extra={"file_only": True},
+    )
     history_size: int = Field(
         default=1000,
         ge=1,
@@ -392,6 +398,11 @@ class ServerSettings(BaseSettings):
         """For live audio streams."""
         return AudioLimits(in_all=self.max_audio_streams, per_call=self.max_call_audio_streams)
 
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """What the file says about accounts."""
+        return self.accounts
+
     def line_options(self) -> LineOptions:
         """For each account."""
         return LineOptions(
@@ -404,6 +415,7 @@ class ServerSettings(BaseSettings):
                 rel100=self.rel100,
                 max_redirects=self.max_redirects,
             ),
+            profiles={profile.key: profile for profile in self.profiles},
         )
 
 
@@ -451,6 +463,6 @@ def _explain(
     else:
         origin = f"{config}, {name}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if "SecretStr" in str(ServerSettings.model_fields[name].annotation):
+    if name == "accounts" or "SecretStr" in str(ServerSettings.model_fields[name].annotation):
         return f"{origin}: {message}"
     return f"{origin}: {message}, not {str(error['input'])!r}"

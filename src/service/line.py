@@ -19,6 +19,7 @@ from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, S
 from sipcore.events import Registered, RegistrationFailed, Unregistered
 
 if TYPE_CHECKING:
+    from service.profiles import Profile
     from sipcore.call import Call
     from sipcore.config import Account
     from sipcore.events import RegistrationEvent
@@ -41,6 +42,8 @@ class LineOptions:
     """Whether statuses carry Python tracebacks."""
     register_expires: int = 600
     """Registration lifetime asked for, seconds."""
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """What the server's file says about accounts, by the keys of their addresses."""
     calls: CallPolicy = field(default_factory=CallPolicy)
     """How calls are set up and kept."""
     transfer_grace: float = 0.5

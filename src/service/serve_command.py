@@ -39,6 +39,10 @@ def serve(**options: Any) -> None:
       grpc = "127.0.0.1:50051"
       rtp_ports = "20000-20999"
       ring_timeout = 45
+      [[accounts]]
+      name = "2345678e0@sipgate.de"
+      preset = "sipgate"
+      preferred_identity = "+4930123456"
 
     An option counts more than its variable, a variable more than the file.
     """
@@ -79,6 +83,10 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
+def _in_file_only(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and "file_only" in field.json_schema_extra
+
+
 def _signature(settings: type[BaseSettings]) -> inspect.Signature:
     help_ = f"TOML file with any of these settings. [{CONFIG_VARIABLE}]"
     config = inspect.Parameter(
@@ -87,7 +95,8 @@ def _signature(settings: type[BaseSettings]) -> inspect.Signature:
         default=None,
         annotation=Annotated[Path | None, typer.Option("--config", metavar="FILE", help=help_)],
     )
-    return inspect.Signature([config, *(_option(*item) for item in settings.model_fields.items())])
+    options = [_option(name, field) for name, field in settings.model_fields.items() if not _in_file_only(field)]
+    return inspect.Signature([config, *options])
 
 
 _made = _signature(ServerSettings)

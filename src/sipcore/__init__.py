@@ -62,6 +62,7 @@ from sipcore.events import (
     Unregistered,
 )
 from sipcore.net.trace import Trace
+from sipcore.presets import Preset, preset, preset_names
 from sipcore.protocol.admission import TrafficStatistics
 from sipcore.protocol.identity import Caller
 from sipcore.registration import Registration
@@ -104,6 +105,7 @@ __all__ = [
     "MessageReceived",
     "NoOngoingCall",
     "Party",
+    "Preset",
     "Reason",
     "ReferRequest",
     "Registered",
@@ -130,5 +132,7 @@ __all__ = [
     "Unregistered",
     "UserAgent",
     "UserAgentConfig",
+    "preset",
+    "preset_names",
     "tune_interpreter",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sipcore.errors import InvalidRequest
 
@@ -104,7 +104,7 @@ class Account:
     outbound_proxy: str = ""
     """``host``, ``host:port``, or a ``sip:``/``sips:`` URI; every request of the account goes there first."""
     transport: Literal["", "udp", "tcp", "tls"] = ""
-    """``udp``, ``tcp`` or ``tls``, instead of what ``address`` says."""
+    """``udp``, ``tcp`` or ``tls``, instead of what ``address`` says; also to an outbound proxy that names none."""
     display_name: str = ""
     expires: int = 600
     """Registration lifetime asked for, seconds."""
@@ -157,6 +157,23 @@ class Account:
             parse_outbound_proxy(self.outbound_proxy)
         if self.accept_from is not None:
             parse_sources(self.accept_from, field="accept_from")
+
+    @classmethod
+    def from_preset(cls, name: str, address: str, password: str = "", **overrides: Any) -> Account:
+        """An account as a known provider wants it: ``Account.from_preset("sipgate", "2345678e0@sipgate.de", secret)``.
+
+        Args:
+            name: one of :func:`sipcore.preset_names`.
+            address: as in an account.
+            password: as in an account.
+            overrides: fields of an account that shall be otherwise.
+
+        Raises:
+            InvalidRequest: there is no such preset, or a field is wrong.
+        """
+        from sipcore.presets import preset
+
+        return cls(**{**preset(name).account, **overrides, "address": address, "password": password})
 
 
 @dataclass(frozen=True, slots=True)

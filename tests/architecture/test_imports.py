@@ -38,6 +38,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("sipcore.config", "sipcore.protocol.addresses"),  # an Account is checked when it is made
     ("sipcore.config", "sipcore.protocol.sources"),
     ("sipcore.config", "sipcore.protocol.identity"),
+    ("sipcore.config", "sipcore.presets"),  # Account.from_preset
     ("sipcore.useragent", "rtp.engine"),  # starts and stops the media clock
     ("sipcore.useragent", "rtp.ports"),
     ("sipcore.call_audio", "rtp.sinks"),  # passes the WavSink of a recording on

@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sipcore.config import Account, UserAgentConfig
+from sipcore.config import Account
 from sipcore.errors import InvalidRequest
 from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.dialling import DialPlan
 from sipcore.protocol.identity import ACCOUNT_ITSELF, Caller
-from sipcore.protocol.stack import SessionIncoming, Stack
+from sipcore.protocol.stack import SessionIncoming
 from sipcore.protocol.wire import Request
-from tests.kit.network import Network
-from tests.kit.raw_peer import SDP_OFFER, RawPeer
+from tests.kit.desk import PROVIDER, Desk, Pairs
+from tests.kit.raw_peer import SDP_OFFER
 
-HERE = ("192.0.2.1", 5060)
-PROVIDER = ("192.0.2.53", 5060)
 ACCOUNT = Account(f"2345678e0@{PROVIDER[0]}")
-Pairs = tuple[tuple[str, str], ...]
-
-
-class Desk:
-    """An account at a provider that keeps what it is sent."""
-
-    def __init__(self, account: Account, config: UserAgentConfig | None = None) -> None:
-        self.network = Network(random.Random(1))
-        self.stack = Stack(config or UserAgentConfig(), rng=random.Random(2), user_agent="test")
-        self.node = self.network.add_stack(HERE, self.stack)
-        self.line = self.stack.add_line(account)
-        self.provider = RawPeer(self.network, PROVIDER, HERE)
-
-    def invite(self, to: str = "4930123", headers: Pairs = (), caller: Caller = ACCOUNT_ITSELF) -> Request:
-        """The INVITE of a call as it arrives."""
-        self.stack.invite(
-            self.line,
-            self.line.dial(to, field="callee_id"),
-            headers=headers,
-            media_port=40000,
-            ring_timeout=60,
-            now=self.network.now,
-            caller=caller,
-        )
-        self.network.run(self.network.now + 0.1)
-        return self.provider.heard("INVITE")[0]
-
-    def register(self) -> Request:
-        """The REGISTER as it arrives."""
-        self.stack.register(self.line, self.network.now)
-        self.network.run(self.network.now + 0.1)
-        return self.provider.heard("REGISTER")[0]
 
 
 def invite(account: Account, headers: Pairs = (), caller: Caller = ACCOUNT_ITSELF, to: str = "4930123") -> Request:

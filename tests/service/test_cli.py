@@ -35,7 +35,7 @@ def help_of(command: str) -> str:
 
 def test_the_help_of_serve_names_every_option_variable_and_default() -> None:
     text = help_of("serve")
-    for name in ServerSettings.model_fields:
+    for name in set(ServerSettings.model_fields) - {"accounts"}:  # in the file only
         assert f"--{name.replace('_', '-')}" in text
         assert f"SIPCORE_{name.upper()}" in text
     assert "--config" in text

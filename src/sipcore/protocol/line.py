@@ -99,7 +99,10 @@ class Line:
     def homes(self) -> tuple[Target, ...]:
         """Where its calls may come from, by name: registrar and outbound proxy."""
         registrar = target_of(self.address.registrar)
-        return (registrar,) if self._proxy is None else (target_of(self._proxy), registrar)
+        return (registrar,) if self._proxy is None else (self._to_proxy(self._proxy), registrar)
+
+    def _to_proxy(self, proxy: Uri) -> Target:
+        return target_of(proxy, transport=self.account.transport or None)
 
     # -- its requests ----------------------------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Line:
         A URI at the account's own host and port that names no transport takes the account's.
         """
         if self._proxy is not None:
-            return target_of(self._proxy)
+            return self._to_proxy(self._proxy)
         home = self.address.registrar
         at_home = uri.host == home.host and uri.port == home.port
         return target_of(uri, transport=self.address.transport if at_home else None)
