@@ -265,6 +265,15 @@ class MediaEngine:
             interarrival_ms=tuple(self._reception.histogram[row].tolist()),
         )
 
+    def seconds_since_life(self, stream: RtpStream) -> float:
+        """See `RtpStream.seconds_since_life`."""
+        if stream.closed:
+            return math.inf
+        if stream.endpoint is not None and stream.ports.take_control(stream.endpoint.address[0]):
+            self._routes.last_alive[stream.row] = time.monotonic()
+        row, routes = stream.row, self._routes
+        return time.monotonic() - max(float(routes.last_heard[row]), float(routes.last_alive[row]))
+
     def seconds_since_received(self, stream: RtpStream) -> float:
         """See `RtpStream.seconds_since_received`."""
         return math.inf if stream.closed else time.monotonic() - float(self._routes.last_heard[stream.row])

@@ -59,6 +59,8 @@ class Routes(Columns):
     """A packet came from ``source``."""
     last_heard: NDArray[np.float64]
     """When, seconds on the monotonic clock."""
+    last_alive: NDArray[np.float64]
+    """When ``source`` sent anything else: a payload type that was not agreed on, something on hold, or RTCP."""
     receiving: NDArray[np.bool_]
     kinds: NDArray[np.uint8]
     """(rows, 128): `Kind` by payload type."""
@@ -69,6 +71,7 @@ class Routes(Columns):
         "host_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
         "settled": Column(np.bool_),
         "last_heard": Column(np.float64),
+        "last_alive": Column(np.float64),
         "receiving": Column(np.bool_),
         "kinds": Column(np.uint8, (128,)),
     }
@@ -152,6 +155,7 @@ def classify(
     unusable = keep & ((kind == Kind.UNKNOWN) | ~routes.receiving[rows])
     if unusable.any():
         counters.discarded[rows[unusable]] += 1
+        routes.last_alive[rows[unusable & exact]] = now
         keep &= ~unusable
     latched = [(int(rows[slot]), slot) for slot in np.flatnonzero(keep & ~exact).tolist()]
     for row, slot in latched:

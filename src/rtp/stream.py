@@ -243,6 +243,13 @@ class RtpStream:
         """Seconds since the far end's last packet, or since the stream was opened when none came."""
         return self._engine.seconds_since_received(self)
 
+    def seconds_since_life(self) -> float:
+        """The same, with all that shows that the far end lives: packets of any payload type, and RTCP.
+
+        RTCP is not looked at but here; to be called every second or so.
+        """
+        return self._engine.seconds_since_life(self)
+
     def close(self) -> None:
         """Ends everything at once: playbacks are cancelled, sinks closed, ports given back. May be called again."""
         if self.closed:

@@ -234,6 +234,13 @@ class ServerSettings(BaseSettings):
         description="Seconds that an outgoing call may ring before it is given up.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    rtp_timeout: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds without RTP or RTCP after which a call that is not on hold is ended; 0: never.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     allow_from: Annotated[tuple[str, ...], BeforeValidator(_sources)] = Field(
         default=(),
         description="Who may call beside the registrars and proxies of the accounts: addresses, networks, or any.",
@@ -377,6 +384,7 @@ class ServerSettings(BaseSettings):
             user_agent=self.user_agent,
             codecs=self.codecs,
             ring_timeout=self.ring_timeout,
+            rtp_timeout=self.rtp_timeout,
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,

@@ -216,6 +216,18 @@ class Call(CallAudio):
                 sentence = f"Replaced by a call from {self.replaced_by.remote}"
             self._finish(CallEnded(cause, Party.LOCAL, 0, sentence, error, (reason,)))
 
+    def seconds_of_silence(self) -> float:
+        """For how long the far end has sent nothing although its audio is expected."""
+        if self._media is None or self.state is not CallState.CONNECTED:
+            return 0.0
+        return self._media.seconds_of_silence(self._runtime.now())
+
+    def end_silent(self, sentence: str) -> None:
+        """The far end is taken for dead: the call is over at once, and BYE is sent in case it is not."""
+        self._begin_end(603, EndCause.SILENCE, MEDIA_TIMEOUT)
+        if self.ended is None:
+            self._finish(CallEnded(EndCause.SILENCE, Party.NETWORK, 0, sentence, None, (MEDIA_TIMEOUT,)))
+
     def _begin_end(self, code: int, cause: EndCause | None, reason: Reason) -> None:
         self._end_cause = cause
         if self._media is not None:
@@ -391,6 +403,7 @@ class Call(CallAudio):
     def _on_established(self, event: SessionEstablished) -> None:
         if self._media is not None:
             self._media.apply(event.media)
+            self._media.expect(event.media, self._runtime.now())
         if self._session.outgoing:
             self.headers = MappingProxyType(extension_headers(event.headers))
         self.state = CallState.CONNECTED
@@ -400,6 +413,7 @@ class Call(CallAudio):
     def _on_media_changed(self, event: SessionMediaChanged) -> None:
         if self._media is not None:
             self._media.apply(event.media)
+            self._media.expect(event.media, self._runtime.now())
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
             self._life.publish(CallHeld() if self._held else CallResumed())

@@ -215,6 +215,9 @@ class UserAgentConfig:
     """Audio codecs offered, best first."""
     ring_timeout: float = 60.0
     """Seconds an outgoing call may ring before it is cancelled."""
+    rtp_timeout: float = 60.0
+    """Seconds without RTP or RTCP from the far end, while its audio is expected, after which a call is ended
+    (``EndCause.SILENCE``); 0: never."""
     info_types: tuple[str, ...] = ()
     """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
     register_rate: float = 50.0

@@ -97,6 +97,8 @@ class CallMedia:
         self._last: asyncio.Task[None] | None = None
         """The newest decoding; later audio queues behind it."""
         self._closed = False
+        self._expected_since: float | None = None
+        """When audio of the far end began to be expected, on the loop's clock; None while it is not."""
         self._ears = Gate()
 
     @property
@@ -119,6 +121,19 @@ class CallMedia:
             )
         except ValueError as error:
             log.warning("no media with %s:%s: %s", media.remote_host, media.remote_port, error)
+
+    def expect(self, media: NegotiatedMedia | None, now: float) -> None:
+        """Whether the far end's audio is expected from now on: in a call that is up, and not on hold by either side."""
+        if media is None or not (media.send and media.receive) or media.remote_hold:
+            self._expected_since = None
+        elif self._expected_since is None:
+            self._expected_since = now
+
+    def seconds_of_silence(self, now: float) -> float:
+        """For how long audio has been expected and nothing came; 0 while it is not expected."""
+        if self._expected_since is None:
+            return 0.0
+        return min(now - self._expected_since, self._stream.seconds_since_life())
 
     # -- out -------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from sipcore.protocol.stack import (
 )
 from sipcore.registration import Registration
 from sipcore.requests import Outcomes
+from sipcore.silence import SilenceWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,6 +89,7 @@ class UserAgent:
         self._registrations: dict[Line, Registration] = {}
         self._calls: dict[InviteSession, Call] = {}
         self._outcomes = Outcomes()
+        self._silence = SilenceWatch(self._calls.values, self.config.rtp_timeout)
         self._started = False
         self._closed = False
         self._gone = asyncio.Event()
@@ -133,6 +135,7 @@ class UserAgent:
                     async with asyncio.timeout(timeout * 0.4):
                         await asyncio.gather(*(line.unregister() for line in self.registrations))
         finally:
+            self._silence.close()
             try:
                 if self._owns_media:
                     await self.media.close()
@@ -252,6 +255,7 @@ class UserAgent:
     def adopt(self, call: Call) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""
         self._calls[call.session] = call
+        self._silence.wake()
 
     def call_of(self, session: InviteSession) -> Call | None:
         """See :class:`~sipcore.runtime.Runtime`."""

@@ -32,6 +32,11 @@ class SilentStream:
     closed: bool = False
     on_dtmf: Callable[[str, int], None] | None = None
     sinks: list[Any] = field(default_factory=list)
+    silent_since: float | None = None
+    """When the far end fell silent, on the loop's clock; None: it speaks."""
+
+    def seconds_since_life(self) -> float:
+        return 0.0 if self.silent_since is None else asyncio.get_running_loop().time() - self.silent_since
 
     def configure(self, remote: tuple[str, int], **settings: Any) -> None:
         self.settings.append({"remote": remote, **settings})

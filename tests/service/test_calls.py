@@ -20,6 +20,7 @@ from sipcore.errors import (
     ServerUnreachable,
     SipError,
 )
+from sipcore.events import CallEnded, EndCause, Party
 from tests.kit.fake_agent import FakeCall
 from tests.service.bench import ALICE, BOB, Bench, settle
 from tests.service.virtual import in_virtual_time
@@ -498,3 +499,13 @@ async def test_a_bug_in_following_a_call_does_not_hold_the_line(
     assert "internal error" in caplog.text
     assert bench.call.did == ["hangup_now"]
     await bench.connected()
+
+
+@in_virtual_time
+async def test_a_far_end_that_fell_silent_is_told_with_its_reason() -> None:
+    bench = Bench()
+    call = await bench.connected()
+    call.finish(CallEnded(EndCause.SILENCE, Party.NETWORK, 0, "no RTP from the far end for 60 s"))
+    await settle()
+    assert bench.current.type is StatusType.OUTGOING_CALL_FINISHED
+    assert bench.current.description == "no RTP from the far end for 60 s"

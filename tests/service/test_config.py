@@ -29,6 +29,7 @@ SAMPLES = {
     "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),
     "user_agent": ("Desk 1.0", "Desk 1.0"),
     "ring_timeout": ("12.5", 12.5),
+    "rtp_timeout": ("90", 90.0),
     "register_expires": ("120", 120),
     "allow_from": ("198.51.100.7, 2001:db8::/32", ("198.51.100.7", "2001:db8::/32")),
     "strangers": ("refuse", "refuse"),
