@@ -494,3 +494,10 @@ def test_what_was_written_is_read_again(lines: list[tuple[str, str]], body: byte
     again = parse_message(serialize(message))
     assert [item for item in again.headers.items() if item[0] != "Content-Length"] == message.headers.items()
     assert again.body == body
+
+
+def test_a_header_of_thousands_of_values_is_not_read_to_its_end() -> None:
+    """RFC 3261 §7.3.1 sets no limit; what is beyond a thousand values is of nobody who calls."""
+    message = parse_request("Contact: " + "<sip:a@b>," * 6000 + "<sip:c@d>", "Route: " + "<sip:p;lr>," * 3)
+    assert len(message.contacts) == 1024
+    assert len(message.routes) == 3

@@ -10,6 +10,9 @@ from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Params, Uri,
 
 __all__ = ["METHODS", "Message", "Request", "Response"]
 
+MOST_VALUES = 1024
+"""Values of one header that are looked at: a datagram of commas holds 30,000, which would cost as much as a hundred
+honest messages."""
 METHODS = frozenset(
     {
         "ACK",
@@ -221,7 +224,7 @@ V = TypeVar("V", NameAddr, Via)
 
 def _understood(kind: type[V], texts: list[str]) -> list[V]:
     values: list[V] = []
-    for text in texts:
+    for text in texts[:MOST_VALUES]:
         try:
             values.append(kind.parse(text))
         except MalformedValue:
