@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sipcore import Account, UserAgent, UserAgentConfig
+import pytest
+
+from sipcore import Account, CallRejected, UserAgent, UserAgentConfig
 from sipcore.protocol.builder import make_request
 from sipcore.protocol.flows import Flow, Target
 from sipcore.protocol.wire import Request, serialize
@@ -113,3 +115,18 @@ async def test_a_connection_that_dies_is_replaced_and_registered_at_once() -> No
         assert one.connection != other.connection
         assert first.call_id == second.call_id
         assert second.cseq.number > first.cseq.number
+
+
+@both_loops
+async def test_a_long_request_goes_over_tcp() -> None:
+    """RFC 3261 §18.1.1: more than 1,300 bytes are not for one datagram."""
+    async with Registrar(486) as server, UserAgent(UserAgentConfig(sip_host=LOOPBACK)) as agent:
+        line = agent.open_line(Account(f"alice@{LOOPBACK}:{server.port}"))
+        for headers in ({}, {"X-Long": "x" * 1000}):
+            with pytest.raises(CallRejected, match="486"):
+                await line.call("bob", headers=headers)
+        invites = [(flow.transport, request) for flow, request in server.requests if request.method == "INVITE"]
+        assert [transport for transport, _ in invites] == ["udp", "tcp"]
+        long = invites[1][1]
+        assert long.via.transport == "TCP"
+        assert "transport=tcp" in (long.headers.get("Contact") or "")

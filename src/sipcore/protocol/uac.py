@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sipcore.protocol.builder import make_request
+from sipcore.protocol.flows import Target
 from sipcore.protocol.routing import is_address, retry_after
 from sipcore.protocol.transaction import TransactionFailure
 
 if TYPE_CHECKING:
     from sipcore.protocol.digest import DigestClient
-    from sipcore.protocol.flows import Flow, Target
+    from sipcore.protocol.flows import Flow
     from sipcore.protocol.transaction import ClientTransaction
     from sipcore.protocol.transaction_layer import TransactionLayer
     from sipcore.protocol.values import Uri, Via
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowWaiter", "RequestPlan", "Uac", "UacCore", "UacFailure", "UacHandler", "UacRequest"]
 
+MAX_UDP_REQUEST = 1300
+"""Bytes (RFC 3261 §18.1.1, where the path's MTU is not known)."""
+VIA = 110
+"""Bytes that the transaction layer adds, about: Via and Content-Length."""
+UDP_ONLY = 300.0
+MAX_REMEMBERED = 4096
 MAX_SERVERS = 8
 """Servers of one target that a request is sent to, one after the other."""
 MAX_CHALLENGES = 5
@@ -142,6 +149,8 @@ class Uac:
         self._user_agent = user_agent
         self._lost: tuple[Flow, str] | None = None
         """The flow that died last, and why."""
+        self._udp_only: dict[tuple[str, int], float] = {}
+        """Servers that take no TCP, and until when that is believed."""
 
     def lost(self, flow: Flow, why: str) -> None:
         """See :meth:`UacCore.lost`."""
@@ -194,6 +203,35 @@ class Uac:
         self._transmit(pending, request, flow, now)
 
     def _transmit(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
+        """Sends a built request; one that is too long for a datagram over TCP, if its server takes that (§18.1.1)."""
+        server = flow.remote
+        if flow.reliable or _size(request) <= MAX_UDP_REQUEST or self._udp_only.get(server, now) > now:
+            self._send(pending, request, flow, now)
+            return
+        pending.transaction = None
+        self._flows.want_flow(
+            Target(server[0], server[1], "tcp"),
+            None,
+            lambda ready, at: self._send_over_tcp(pending, request, ready, at),
+            lambda detail, at: self._send_long(pending, request, flow, at),
+        )
+
+    def _send_over_tcp(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
+        if pending.plan.contact is not None:
+            request.headers.set("Contact", pending.plan.contact(flow))
+        self._send(pending, request, flow, now)
+
+    def _send_long(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
+        """The server takes no TCP: fragments are better than nothing (§18.1.1), for a while without asking again."""
+        if len(self._udp_only) >= MAX_REMEMBERED:
+            self._udp_only.clear()
+        self._udp_only[flow.remote] = now + UDP_ONLY
+        self._send(pending, request, flow, now)
+
+    def _send(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
+        if pending.cancelled:
+            self._fail(pending, UacFailure("cancelled", "Cancelled before it was sent"), now)
+            return
         pending.request = request
         pending.flow = flow
         try:
@@ -320,6 +358,12 @@ class Uac:
             return
         pending.done = True
         pending.handler.on_failure(pending, failure, now)
+
+
+def _size(request: Request) -> int:
+    """Bytes on the wire, about."""
+    fields = sum(len(name) + len(value) + 4 for name, value in request.headers.items())
+    return len(request.method) + len(str(request.uri)) + 14 + fields + len(request.body) + VIA
 
 
 class _Responses:
