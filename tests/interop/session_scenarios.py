@@ -24,6 +24,7 @@ from tests.interop.kit.scenario import (
 
 __all__ = [
     "CHALLENGES_PRACK",
+    "HELD_AT_A_BAD_TIME",
     "INTERVAL_TOO_SMALL",
     "NEVER_ACKNOWLEDGES_RINGING",
     "NEVER_REFRESHES",
@@ -300,6 +301,27 @@ STRAY_PRACK = Scenario(
     server=False,
 )
 """RFC 3262 §3: a PRACK that matches nothing gets 481, and the right one 200."""
+
+
+# -- holds of ours (RFC 3261 §14.1) ----------------------------------------------------------------------
+
+HELD_AT_A_BAD_TIME = Scenario(
+    "held-at-a-bad-time",
+    (
+        *answer(),
+        receive("INVITE", check=("a=sendonly",)),
+        reply("491 Request Pending"),
+        receive("ACK"),
+        receive("INVITE", check=("a=sendonly",), timeout=5000),
+        reply(body=sdp("recvonly", version=2)),
+        receive("ACK"),
+        receive("INVITE", check=("a=sendrecv",)),
+        reply("488 Not Acceptable Here"),
+        receive("ACK"),
+        *_BYE,
+    ),
+)
+"""A hold that meets an offer of the far end, is made again and taken; the resume is refused, the call goes on."""
 
 
 # -- redirections (RFC 3261 §8.1.3.4) --------------------------------------------------------------------
