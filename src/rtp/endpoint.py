@@ -17,7 +17,16 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SOURCE_WORDS", "Endpoint", "endpoint_of", "endpoint_of_words", "family_of", "host_mask", "source_mask"]
+__all__ = [
+    "SOURCE_WORDS",
+    "Endpoint",
+    "endpoint_of",
+    "endpoint_of_words",
+    "family_of",
+    "host_mask",
+    "reached_from",
+    "source_mask",
+]
 
 SOURCE_WORDS = 4
 SOURCE_BYTES = SOURCE_WORDS * 8
@@ -46,6 +55,13 @@ def family_of(host: str) -> socket.AddressFamily:
         ValueError: not a numeric IPv4 or IPv6 address.
     """
     return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+
+
+def reached_from(local_host: str, remote: tuple[str, int]) -> tuple[str, int]:
+    """How a socket bound to ``local_host`` writes ``remote``: one at ``::`` takes IPv4 too, as mapped addresses
+    (RFC 4291 §2.5.5.2)."""
+    host, port = remote
+    return (f"::ffff:{host}", port) if local_host == "::" and family_of(host) == socket.AF_INET else remote
 
 
 def endpoint_of(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:

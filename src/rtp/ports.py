@@ -182,7 +182,8 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # One socket for both families where every interface is meant; its IPv4 peers are ::ffff:192.0.2.1.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         sock.bind((host, port))
     except OSError:
         sock.close()

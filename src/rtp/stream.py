@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rtp.dtmf import EventReceiver, EventSender, EventToSend, duration_samples
-from rtp.endpoint import Endpoint, endpoint_of
+from rtp.endpoint import Endpoint, endpoint_of, reached_from
 from rtp.g711 import Law
 from rtp.jitter import FRAME
 from rtp.playback import Playback, PlaybackQueue, PlaybackResult
@@ -106,7 +106,7 @@ class RtpStream:
         """
         if self.closed:
             return
-        endpoint = endpoint_of(remote)
+        endpoint = endpoint_of(reached_from(self.local_host, remote))
         if endpoint.family != self.ports.rtp.family:
             raise ValueError(f"{remote[0]} cannot be reached from {self.local_host}: other address family")
         law = Law[_known(codec, Law.__members__)]
