@@ -125,13 +125,13 @@ async def test_all_that_the_far_end_sends_is_a_sign_of_life(sign: str) -> None:
             stream = engine.open_stream("127.0.0.1")
             stream.configure(far.address, codec="PCMU", payload_type=0, receive_payload_types={0: "PCMU"})
             await asyncio.sleep(0.3)
-            assert stream.seconds_since_life() >= 0.3
+            before = stream.seconds_since_life()
             if sign == "rtcp":
                 control.sendto(b"\x80\xc9\x00\x01\x00\x00\x00\x01", ("127.0.0.1", stream.local_port + 1))
             else:
                 kind = 0 if sign == "audio" else 99
                 far.send(packet(1, 160, np.zeros(160, np.uint8).tobytes(), payload_type=kind), stream.local_port)
                 engine.tick(1, 0.0)
-            assert stream.seconds_since_life() < 0.3
+            assert stream.seconds_since_life() < before
     finally:
         await engine.close()
