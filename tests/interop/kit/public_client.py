@@ -15,11 +15,14 @@ from pathlib import Path
 
 from tests.interop.kit.programs import missing
 
-__all__ = ["DRIVER", "public_client_python"]
+__all__ = ["DRIVER", "METHODS_DRIVER", "public_client_python"]
 
 VERSION = "5.5.2"
 DRIVER = Path(__file__).with_name("public_client_driver.py")
 """The program that drives the life cycle with it."""
+
+METHODS_DRIVER = Path(__file__).with_name("public_client_methods.py")
+"""The program that calls every method, with the blocking client or the asynchronous one."""
 
 _CACHE = Path(__file__).parents[3] / ".tox"
 
