@@ -41,14 +41,16 @@ class Upsampler:
     """Doubles the rate."""
 
     def __init__(self) -> None:
-        self._recent = np.zeros(TAPS - 1, np.int16)
+        self._recent = np.zeros(TAPS - 1, np.float32)
 
     def __call__(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """int16 (n,) at 8,000 Hz to int16 (2 n,) at 16,000 Hz."""
         count = len(samples)
-        line = np.concatenate((self._recent, samples))
+        line = np.empty(TAPS - 1 + count, np.float32)
+        line[: TAPS - 1] = self._recent
+        line[TAPS - 1 :] = samples
         self._recent = line[count:]
-        between = np.correlate(line.astype(np.float32), FILTER)
+        between = np.correlate(line, FILTER)
         np.rint(between, out=between)
         saturate(between)
         doubled = np.empty(2 * count, np.int16)
