@@ -1,6 +1,6 @@
 """A fifth of all datagrams lost each way, some doubled, some late: calls are set up, talk and end, and nothing is left.
 
-Over real sockets the timers are a tenth of RFC 3261's (T1 = 50 ms), so that 200 calls fit into a test; in virtual time
+Over real sockets the timers are a fifth of RFC 3261's (T1 = 100 ms), so that 200 calls fit into a test; in virtual time
 they are the real ones.
 """
 
@@ -31,7 +31,7 @@ from tests.kit.network import Conditions
 LEFT, RIGHT = Side("127.0.0.1", "127.0.0.11"), Side("127.0.0.2", "127.0.0.12")
 BAD = Conditions(delay=(0.0, 0.02), loss=0.2, duplication=0.1)
 """Delays of up to one frame of audio, chosen anew for each datagram: neighbours overtake each other."""
-FAST = Timers(t1=0.05, t2=0.4, t4=0.5, d=3.2)
+FAST = Timers(t1=0.1, t2=0.8, t4=1.0, d=6.4)
 CALLS = 200
 AT_ONCE = 25
 TALK = 0.5
