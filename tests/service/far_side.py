@@ -26,7 +26,8 @@ class FarSide:
     """A registrar for ``alice`` and ``carol``, and the telephone of ``bob``, on one loopback port."""
 
     def __init__(self) -> None:
-        config = UserAgentConfig(sip_host="127.0.0.1", rtp_ports=(50000, 50999))
+        # What it hears is measured: a jitter buffer that follows the network would shift it.
+        config = UserAgentConfig(sip_host="127.0.0.1", rtp_ports=(50000, 50999), jitter_min_ms=60, jitter_max_ms=60)
         self.agent = UserAgent(config, rng=random.Random(1))
         passwords = {"alice": PASSWORD, "carol": PASSWORD}
         self.registrar = Registrar("test.example", passwords, rng=random.Random(2))

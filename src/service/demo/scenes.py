@@ -38,6 +38,7 @@ SIMILAR = 0.95
 """Least correlation of a recording with what was played."""
 SILENT = -60.0
 """dB of full scale: the highest level of silence. µ-law's smallest step is -72 dB."""
+HEARING_DELAY_MS = 60
 SETTLE = 0.25
 """Seconds for what was sent last to be heard: the jitter buffer's delay, and some."""
 LOOK = 0.1
@@ -70,7 +71,13 @@ async def perform(plan: Plan, stage: Stage) -> None:
     Raises:
         service.server.StartError, OSError: a port could not be opened.
     """
-    config = UserAgentConfig(sip_host=LOOPBACK, user_agent="sipcore demo far end")
+    # A fixed delay: what is recorded is measured, and a buffer that follows the network shifts what it plays.
+    config = UserAgentConfig(
+        sip_host=LOOPBACK,
+        user_agent="sipcore demo far end",
+        jitter_min_ms=HEARING_DELAY_MS,
+        jitter_max_ms=HEARING_DELAY_MS,
+    )
     async with FarEnd(config, {USER: PASSWORD}, stage.far_end) as far_end:
         # Neither variables nor files: a demo must not depend on the settings of a real server.
         settings = ServerSettings.model_construct(

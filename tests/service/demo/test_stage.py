@@ -40,7 +40,7 @@ def test_a_transition_shows_its_name_and_description_and_the_code_once() -> None
     screen = Screen(terminal=False)
     screen.stage.transition(failed_call())
     assert "OUTGOING_CALL_FAILED  486 Busy Here from sip:bob@example.test\n" in screen.text
-    assert screen.text.count("486") == 1
+    assert screen.text.partition("OUTGOING")[2].count("486") == 1  # before it stands the time of day
 
 
 def test_a_file_gets_plain_lines_without_control_sequences() -> None:
