@@ -17,6 +17,7 @@ from rtp.bank import Bank
 from rtp.clock import TickClock
 from rtp.comfort_noise import ComfortNoise
 from rtp.concealment import Concealment
+from rtp.control import Control, Reports
 from rtp.delay import Delay
 from rtp.endpoint import family_of, host_mask, source_mask
 from rtp.incoming import Incoming
@@ -24,6 +25,7 @@ from rtp.jitter import FRAME, JitterRing
 from rtp.outgoing import Outgoing
 from rtp.packetizer import Sending, begin, set_codec
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
+from rtp.quality import mean_opinion, rating
 from rtp.receive import Kind, Routes
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
@@ -81,6 +83,7 @@ class MediaEngine:
         self._sending = Sending(capacity)
         self._counters = Counters(capacity)
         self._delay = Delay(capacity, minimum=jitter_min_ms * RATE // 1000, maximum=jitter_max_ms * RATE // 1000)
+        self._control = Control(capacity)
         concealment, noise = Concealment(capacity), ComfortNoise(capacity)
         self._bank = Bank(
             self._routes,
@@ -91,8 +94,10 @@ class MediaEngine:
             self._reception,
             self._sending,
             self._counters,
+            self._control,
             capacity=capacity,
         )
+        self._reports = Reports(self._control, self._sending, self._reception, self._counters, self._rng)
         self._outgoing = Outgoing(self._sending, self._counters)
         self._incoming = Incoming(
             self._routes,
@@ -102,6 +107,8 @@ class MediaEngine:
             concealment,
             noise,
             self._counters,
+            self._control,
+            self._reports,
             capacity=capacity,
         )
         self._clock = TickClock(ptime_ms / 1000, self.tick)
@@ -139,6 +146,7 @@ class MediaEngine:
         for stream in list(self._streams.values()):
             stream.close()
         self._incoming.close()
+        self._reports.close()
 
     def open_stream(self, local_host: str) -> RtpStream:
         """A new stream on a free pair of ports of a local numeric address; it is silent until configured.
@@ -160,6 +168,7 @@ class MediaEngine:
         stream = RtpStream(self, row, pair, local_host)
         self._streams[row] = stream
         self._incoming.register(pair.rtp, row)
+        self._reports.register(pair.rtcp, row)
         self._dirty = True
         return stream
 
@@ -188,8 +197,10 @@ class MediaEngine:
             if self._dirty:
                 self._arrange()
             self._outgoing.send(count)
-            self._incoming.receive(count, time.monotonic())
+            now = time.monotonic()
+            self._incoming.receive(count, now)
             self._dirty |= self._incoming.latched
+            self._reports.tick(self._streams, self._outgoing.tick, now)
             self._incoming.play_out(count)
             self._incoming.report_events(count)
         except Exception:
@@ -225,6 +236,10 @@ class MediaEngine:
         self._routes.receiving[row] = receive
         self._dirty = True
 
+    def report_to(self, stream: RtpStream, endpoint: Endpoint | None, *, muxed: bool) -> None:
+        """Where the far end takes RTCP; None: nowhere."""
+        self._reports.agree(stream, endpoint, time.monotonic(), muxed=muxed)
+
     def changed(self) -> None:
         """Some stream sends elsewhere, or something else, or not."""
         self._dirty = True
@@ -236,20 +251,27 @@ class MediaEngine:
 
     def close_stream(self, stream: RtpStream) -> None:
         """Takes the stream's row and ports back. The stream has stopped sending before."""
+        self._reports.goodbye(stream, self._outgoing.tick)
         del self._streams[stream.row]
         self._incoming.unregister(stream.ports.rtp)
+        self._reports.unregister(stream.ports.rtcp)
         stream.ports.close()
         self._bank.free(stream.row)
         self._arrange()
 
     def stream_statistics(self, stream: RtpStream) -> StreamStatistics:
         """A snapshot of an open stream."""
-        row, counters = stream.row, self._counters
+        row, counters, control = stream.row, self._counters, self._control
+        round_trip = float(control.round_trip[row]) * 1000
+        missing = lost(self._reception, row)
+        expected = int(self._reception.distinct[row]) + missing
+        delay_ms = self._delay.present(row) * 1000 / RATE
+        heard = rating((missing + int(counters.late[row])) / max(expected, 1), max(round_trip, 0) / 2 + 20 + delay_ms)
         return StreamStatistics(
             packets_sent=int(counters.packets_sent[row]),
             send_errors=int(counters.send_errors[row]),
             packets_received=int(counters.packets_received[row]),
-            lost=lost(self._reception, row),
+            lost=missing,
             late=int(counters.late[row]),
             duplicates=int(counters.duplicates[row]),
             reordered=int(counters.reordered[row]),
@@ -257,11 +279,18 @@ class MediaEngine:
             concealed=int(counters.concealed[row]),
             underruns=int(counters.underruns[row]),
             skipped=int(counters.skipped[row]),
-            delay_ms=self._delay.present(row) * 1000 / RATE,
+            delay_ms=delay_ms,
             target_delay_ms=self._delay.wanted(row) * 1000 / RATE,
             strangers=int(counters.strangers[row]),
             malformed=int(counters.malformed[row]),
             discarded=int(counters.discarded[row]),
+            reports_sent=int(control.reports_sent[row]),
+            reports_received=int(control.reports_received[row]),
+            round_trip_ms=round_trip if round_trip >= 0 else None,
+            remote_lost=int(control.remote_lost[row]),
+            remote_loss=float(control.remote_fraction[row]),
+            remote_jitter_ms=float(control.remote_jitter[row]) * 1000,
+            mos=mean_opinion(heard) if expected else 0.0,
             interarrival_ms=tuple(self._reception.histogram[row].tolist()),
         )
 

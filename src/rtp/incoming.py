@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rtp.comfort_noise import ComfortNoise
     from rtp.concealment import Concealment
+    from rtp.control import Control, Reports
     from rtp.datagrams import Datagrams
     from rtp.delay import Delay
     from rtp.jitter import JitterRing
@@ -56,6 +57,8 @@ class Incoming:
         concealment: Concealment,
         noise: ComfortNoise,
         counters: Counters,
+        control: Control,
+        reports: Reports,
         *,
         capacity: int,
     ) -> None:
@@ -66,6 +69,8 @@ class Incoming:
         self._concealment = concealment
         self._noise = noise
         self._counters = counters
+        self._control = control
+        self._reports = reports
         self._reader = make_reader(capacity)
         self._rows = np.zeros(0, np.int64)
         self._streams: Mapping[int, RtpStream] = {}
@@ -104,7 +109,12 @@ class Incoming:
             self._take_round(datagrams, count, now)
 
     def _take_round(self, datagrams: Datagrams, count: int, now: float) -> None:
-        packets, latched = classify(datagrams, self._routes, self._counters, now)
+        reports: list[int] = []
+        muxed = self._control.muxed if self._reports.muxing else None
+        packets, latched = classify(datagrams, self._routes, self._counters, now, muxed, reports)
+        for slot in reports:
+            content = datagrams.data[slot, : datagrams.lengths[slot]].tobytes()
+            self._reports.read(int(datagrams.rows[slot]), content, float(datagrams.arrivals[slot]))
         for row, slot in latched:
             self._latch(row, datagrams.sources[slot])
         if not len(packets):

@@ -126,6 +126,7 @@ class Outgoing:
                 try:
                     stream.ports.rtp.sendto(packet, stream.endpoint.address)
                     self._counters.packets_sent[stream.row] += 1
+                    self._counters.events_sent[stream.row] += 1
                 except OSError:
                     self._counters.send_errors[stream.row] += 1
         self._with_events = [stream for stream in self._with_events if stream.events]

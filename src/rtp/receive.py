@@ -35,6 +35,10 @@ TAKEOVER_SILENCE = 2.0
 """Seconds without a packet after which another port of the same host may take over."""
 
 
+FIRST_CONTROL, LAST_CONTROL = 192, 223
+"""Second bytes that tell RTCP from RTP on one port (RFC 5761 §4)."""
+
+
 class Kind(IntEnum):
     """What a payload type stands for on a stream."""
 
@@ -125,12 +129,19 @@ class Packets:
 
 
 def classify(
-    datagrams: Datagrams, routes: Routes, counters: Counters, now: float
+    datagrams: Datagrams,
+    routes: Routes,
+    counters: Counters,
+    now: float,
+    muxed: NDArray[np.bool_] | None = None,
+    reports: list[int] | None = None,
 ) -> tuple[Packets, list[tuple[int, int]]]:
     """Sorts a round; whatever is no audio or event of the far end is counted and gone.
 
     Args:
         now: seconds on the monotonic clock.
+        muxed: bool (rows,), whether RTCP comes on the same port (RFC 5761).
+        reports: gets the slots that hold such RTCP.
 
     Returns:
         The packets, and ``(row, slot)`` of each that made a stream latch on to its source.
@@ -145,13 +156,19 @@ def classify(
         unwelcome = keep & ~exact & (elsewhere | closed)
         counters.strangers[rows[unwelcome]] += 1
         keep &= ~unwelcome
+    second = datagrams.data[:, 1]
+    kind = routes.kinds[rows, second & 0x7F]
+    if muxed is not None and reports is not None:
+        control = keep & exact & (kind == Kind.UNKNOWN) & (second >= FIRST_CONTROL) & (second <= LAST_CONTROL)
+        if control.any():
+            control &= muxed[rows]
+            reports += np.flatnonzero(control).tolist()
+            keep &= ~control
     plain = (datagrams.data[:, 0] == 0x80) & (lengths >= HEADER_LENGTH)
     for slot in np.flatnonzero(keep & ~plain).tolist():
         if not _flatten_slot(datagrams, slot):
             counters.malformed[rows[slot]] += 1
             keep[slot] = False
-    second = datagrams.data[:, 1]
-    kind = routes.kinds[rows, second & 0x7F]
     unusable = keep & ((kind == Kind.UNKNOWN) | ~routes.receiving[rows])
     if unusable.any():
         counters.discarded[rows[unusable]] += 1

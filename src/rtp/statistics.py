@@ -25,6 +25,7 @@ class Counters(Columns):
 
     packets_sent: NDArray[np.int64]
     send_errors: NDArray[np.int64]
+    events_sent: NDArray[np.int64]
     packets_received: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     late: NDArray[np.int64]
@@ -40,6 +41,7 @@ class Counters(Columns):
         (
             "packets_sent",
             "send_errors",
+            "events_sent",
             "packets_received",
             "duplicates",
             "late",
@@ -89,6 +91,19 @@ class StreamStatistics:
     """Not RTP version 2, or broken."""
     discarded: int = 0
     """Of the far end, with an unknown payload type, or while nothing was to be received."""
+    reports_sent: int = 0
+    """RTCP (RFC 3550 §6)."""
+    reports_received: int = 0
+    round_trip_ms: float | None = None
+    """By the far end's latest report; None before one tells."""
+    remote_lost: int = 0
+    """Packets of ours that the far end misses, by its latest report."""
+    remote_loss: float = 0.0
+    """Share of them between its latest two reports, 0..1."""
+    remote_jitter_ms: float = 0.0
+    """As the far end measures it."""
+    mos: float = 0.0
+    """How the far end sounds here, estimated by ITU-T G.107 from loss and delay: 1 bad to 4.4; 0 before it is heard."""
     interarrival_ms: tuple[int, ...] = ()
     """Count of times between consecutive audio packets, 101 bins of 1 ms, the last for 100 ms and more."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rtp.control import ControlPeer
     from rtp.engine import MediaEngine
     from rtp.listener import Listener
     from rtp.ports import PortPair
@@ -67,6 +68,8 @@ class RtpStream:
         self.event_receiver = EventReceiver(self._received_digit)
         self.in_event = False
         """An event packet went out at the last tick instead of audio; for the engine."""
+        self.control: ControlPeer | None = None
+        """Whom reports go to and come from (RTCP); for the engine."""
         self._signalled: tuple[str, int] | None = None
         self.listeners: list[Listener] = []
         """Those among the sinks that hear what is sent, too; for the engine."""
@@ -84,6 +87,8 @@ class RtpStream:
         receive_payload_types: Mapping[int, str],
         dtmf_payload_type: int | None = None,
         dtmf_receive_payload_type: int | None = None,
+        rtcp: tuple[str, int] | None = None,
+        rtcp_mux: bool = False,
         send: bool = True,
         receive: bool = True,
     ) -> None:
@@ -100,6 +105,8 @@ class RtpStream:
             receive_payload_types: codec by each payload type that may come; also "CN", comfort noise.
             dtmf_payload_type: for telephone events sent; None: the far end takes none.
             dtmf_receive_payload_type: for telephone events received.
+            rtcp: where the far end takes RTCP; None: nowhere.
+            rtcp_mux: on the ports of RTP (RFC 5761); what ``rtcp`` says beyond None does not matter then.
 
         Raises:
             ValueError: an address that is not numeric or not of the local address's family; an unknown codec.
@@ -118,6 +125,10 @@ class RtpStream:
             self._signalled = remote
             self.endpoint = endpoint
             self._engine.expect(self, endpoint)
+        control = None if rtcp is None else endpoint if rtcp_mux else endpoint_of(rtcp)
+        if control is not None and control.family != endpoint.family:
+            control = None
+        self._engine.report_to(self, control, muxed=rtcp_mux)
         self.event_payload_type = dtmf_payload_type
         self.sending = send
         self._engine.apply(self, law, payload_type, kinds, receive=receive)

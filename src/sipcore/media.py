@@ -116,6 +116,8 @@ class CallMedia:
                 receive_payload_types=media.receive_payload_types,
                 dtmf_payload_type=media.dtmf_payload_type,
                 dtmf_receive_payload_type=media.dtmf_receive_payload_type,
+                rtcp=media.remote_rtcp,
+                rtcp_mux=media.rtcp_mux,
                 send=media.send,
                 receive=media.receive,
             )

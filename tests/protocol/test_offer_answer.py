@@ -92,6 +92,27 @@ def test_comfort_noise_is_taken_where_it_is_offered_and_not_offered() -> None:
     assert 13 not in dialog.current.receive_payload_types
 
 
+def test_rtcp_on_the_port_of_rtp_is_taken_where_it_is_offered() -> None:
+    """RFC 5761 §5.1.1: answered, kept in later offers, and gone when a later answer leaves it out."""
+    assert b"rtcp-mux" not in side().create_offer()
+    dialog = side()
+    answer, media = dialog.answer(body(*FULL, "a=rtcp-mux"))
+    assert ours(answer).attribute("rtcp-mux") == ""
+    assert media.rtcp_mux
+    assert ours(dialog.create_offer()).attribute("rtcp-mux") == ""
+    assert dialog.accept_answer(body(*FULL, "a=rtcp-mux")).rtcp_mux
+    dialog.create_offer()
+    assert not dialog.accept_answer(body(*FULL)).rtcp_mux
+    assert ours(dialog.create_offer()).attribute("rtcp-mux") is None
+    dialog.rollback()
+    answer, media = dialog.answer(body(*FULL))
+    assert not media.rtcp_mux
+    assert ours(answer).attribute("rtcp-mux") is None
+    # What was not offered cannot be agreed on.
+    dialog.create_offer()
+    assert not dialog.accept_answer(body(*FULL, "a=rtcp-mux")).rtcp_mux
+
+
 def test_an_ordinary_answer() -> None:
     """RFC 3264 §6.1, §7: its first common codec is sent."""
     dialog = side()

@@ -65,6 +65,8 @@ class NegotiatedMedia:
     dtmf_payload_type: int | None
     """What this side sends telephone-event as (RFC 4733); None where the far end takes none."""
     dtmf_receive_payload_type: int | None
+    rtcp_mux: bool = False
+    """RTCP shares the ports of RTP (RFC 5761): the far end offered it."""
     ptime: int = 20
     """Milliseconds of audio per packet that the far end wants, one of 10, 20 … 60."""
     send: bool = True
@@ -101,6 +103,8 @@ class OfferAnswer:
         self._session_id = ids.session_id()
         self._version = self._session_id
         self._last_body = b""
+        self._muxes = False
+        """RTP and RTCP share a port, as the peer has offered; never offered first, only again."""
         self._direction: Direction = "sendrecv"
         """What this side wants."""
         self._offered: tuple[PayloadFormat, ...] | None = None
@@ -159,9 +163,11 @@ class OfferAnswer:
         if wanted not in _SENDING and self.current is not None:
             # Having offered nothing to hear, we do not learn whether the peer would listen.
             held = self.current.remote_hold
-        media = self._media(audio, codec, receive, event, own_event if event is not None else None, wanted, held)
+        own_event = own_event if event is not None else None
+        media = self._media(audio, codec, receive, event, own_event, wanted, held, muxes=self._muxes)
         self._direction = wanted
         self._learn(formats)
+        self._muxes = media.rtcp_mux
         self._settled = _Settled(media, offered)
         return media
 
@@ -190,9 +196,11 @@ class OfferAnswer:
         chosen = tuple(each for each in (codec, noise, event) if each is not None)
         direction = _meet(_REVERSED[audio.direction], self._direction)
         receive = {each.payload_type: each.name for each in chosen if each.name in _HEARD}
-        media = self._media(audio, codec, receive, event, event, direction, audio.direction not in _RECEIVING)
+        held = audio.direction not in _RECEIVING
+        media = self._media(audio, codec, receive, event, event, direction, held, muxes=True)
         self._sections = tuple(None if each is audio else _refused(each) for each in description.media)
         self._learn(formats)
+        self._muxes = media.rtcp_mux
         self._settled = _Settled(media, chosen)
         self._offered = None
         return self._describe(chosen, direction), media
@@ -248,6 +256,8 @@ class OfferAnswer:
         own_event: PayloadFormat | None,
         wanted: Direction,
         held: bool,
+        *,
+        muxes: bool,
     ) -> NegotiatedMedia:
         settled = _meet(_REVERSED[audio.direction], wanted)
         nowhere = self._address(audio).is_unspecified
@@ -262,6 +272,7 @@ class OfferAnswer:
             receive_payload_types=MappingProxyType(dict(receive)),
             dtmf_payload_type=event.payload_type if event is not None else None,
             dtmf_receive_payload_type=own_event.payload_type if own_event is not None else None,
+            rtcp_mux=audio.attribute("rtcp-mux") is not None and muxes,
             ptime=max((each for each in PTIMES if each <= ptime), default=PTIMES[0]),
             send=settled in _SENDING and not nowhere,
             receive=settled in _RECEIVING,
@@ -298,6 +309,8 @@ class OfferAnswer:
             if each.name == EVENT:
                 audio.attributes.append(("fmtp", f"{each.payload_type} {EVENTS}"))
         audio.attributes += [("ptime", str(self._ptime)), (direction, "")]
+        if self._muxes:
+            audio.attributes.append(("rtcp-mux", ""))
         description = SessionDescription(
             origin=self._origin(family),
             connection=self._host,
