@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rtp.packetizer import Sending
+    from rtp.receive import Routes
     from rtp.sequence import Reception
     from rtp.statistics import Counters
     from rtp.stream import RtpStream
@@ -128,10 +129,17 @@ class Reports:
     """Sends and takes the reports of all streams."""
 
     def __init__(
-        self, control: Control, sending: Sending, reception: Reception, counters: Counters, rng: random.Random
+        self,
+        control: Control,
+        sending: Sending,
+        routes: Routes,
+        reception: Reception,
+        counters: Counters,
+        rng: random.Random,
     ) -> None:
         self._control = control
         self._sending = sending
+        self._routes = routes
         self._reception = reception
         self._counters = counters
         self._rng = rng
@@ -268,12 +276,12 @@ class Reports:
             if not near or now - peer.heard < TAKEOVER_SILENCE:
                 self._counters.strangers[row] += 1
                 return
-        if self.read(row, data, arrival, strict=not known):
+        if self.read(row, data, arrival, now, strict=not known):
             peer.heard = now
             if not known:
                 peer.endpoint = endpoint_of_words(words)
 
-    def read(self, row: int, data: bytes, arrival: float, *, strict: bool = False) -> bool:
+    def read(self, row: int, data: bytes, arrival: float, now: float, *, strict: bool = False) -> bool:
         """A compound packet that came for the row, at ``arrival`` since the epoch. Returns whether it is one.
 
         ``strict``: it must be of the source that RTP comes from.
@@ -284,6 +292,7 @@ class Reports:
             self._counters.malformed[row] += 1
             return False
         control.reports_received[row] += 1
+        self._routes.last_alive[row] = now
         if report.sender is not None and report.ssrc == source:
             control.last_report[row] = middle_of(report.sender.ntp)
             control.last_report_at[row] = arrival

@@ -97,7 +97,7 @@ class MediaEngine:
             self._control,
             capacity=capacity,
         )
-        self._reports = Reports(self._control, self._sending, self._reception, self._counters, self._rng)
+        self._reports = Reports(self._control, self._sending, self._routes, self._reception, self._counters, self._rng)
         self._outgoing = Outgoing(self._sending, self._counters)
         self._incoming = Incoming(
             self._routes,
@@ -298,8 +298,6 @@ class MediaEngine:
         """See `RtpStream.seconds_since_life`."""
         if stream.closed:
             return math.inf
-        if stream.endpoint is not None and stream.ports.take_control(stream.endpoint.address[0]):
-            self._routes.last_alive[stream.row] = time.monotonic()
         row, routes = stream.row, self._routes
         return time.monotonic() - max(float(routes.last_heard[row]), float(routes.last_alive[row]))
 

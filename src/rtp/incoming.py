@@ -114,7 +114,7 @@ class Incoming:
         packets, latched = classify(datagrams, self._routes, self._counters, now, muxed, reports)
         for slot in reports:
             content = datagrams.data[slot, : datagrams.lengths[slot]].tobytes()
-            self._reports.read(int(datagrams.rows[slot]), content, float(datagrams.arrivals[slot]))
+            self._reports.read(int(datagrams.rows[slot]), content, float(datagrams.arrivals[slot]), now)
         for row, slot in latched:
             self._latch(row, datagrams.sources[slot])
         if not len(packets):

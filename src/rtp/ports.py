@@ -28,8 +28,6 @@ QUARANTINE = 5.0
 IN_USE = frozenset((errno.EADDRINUSE, errno.EACCES, errno.EPERM))
 CONTROL_BUFFER_BYTES = 4096
 """Enough for RTCP reports between two looks; a peer that sends more is not buffered for."""
-CONTROL_ROUNDS = 16
-"""Most RTCP datagrams read at one look."""
 KERNEL_SETTINGS = Path("/proc/sys/net/ipv4")
 
 
@@ -46,17 +44,6 @@ class PortPair:
         self.port: int = rtp.getsockname()[1]
         self.on_close: Callable[[], None] | None = None
         """Called once, when the ports were given back; for the pool."""
-
-    def take_control(self, host: str) -> bool:
-        """Empties the RTCP port; whether anything from ``host`` was in it (RFC 3550 §6.4: version 2, type 200-207)."""
-        found = False
-        for _ in range(CONTROL_ROUNDS):
-            try:
-                data, source = self.rtcp.recvfrom(CONTROL_BUFFER_BYTES)
-            except OSError:
-                break
-            found |= source[0] == host and len(data) >= 8 and data[0] >> 6 == 2 and 200 <= data[1] <= 207
-        return found
 
     def close(self) -> None:
         """Gives both ports back; may be called again."""

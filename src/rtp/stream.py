@@ -125,7 +125,7 @@ class RtpStream:
             self._signalled = remote
             self.endpoint = endpoint
             self._engine.expect(self, endpoint)
-        control = None if rtcp is None else endpoint if rtcp_mux else endpoint_of(rtcp)
+        control = None if rtcp is None else endpoint if rtcp_mux else endpoint_of(reached_from(self.local_host, rtcp))
         if control is not None and control.family != endpoint.family:
             control = None
         self._engine.report_to(self, control, muxed=rtcp_mux)
@@ -255,10 +255,7 @@ class RtpStream:
         return self._engine.seconds_since_received(self)
 
     def seconds_since_life(self) -> float:
-        """The same, with all that shows that the far end lives: packets of any payload type, and RTCP.
-
-        RTCP is not looked at but here; to be called every second or so.
-        """
+        """The same, with all that shows that the far end lives: packets of any payload type, and RTCP."""
         return self._engine.seconds_since_life(self)
 
     def close(self) -> None:

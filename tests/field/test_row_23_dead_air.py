@@ -123,7 +123,9 @@ async def test_all_that_the_far_end_sends_is_a_sign_of_life(sign: str) -> None:
     try:
         with FarEnd() as far, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             stream = engine.open_stream("127.0.0.1")
-            stream.configure(far.address, codec="PCMU", payload_type=0, receive_payload_types={0: "PCMU"})
+            stream.configure(
+                far.address, codec="PCMU", payload_type=0, receive_payload_types={0: "PCMU"}, rtcp=("127.0.0.1", 9)
+            )
             await asyncio.sleep(0.3)
             before = stream.seconds_since_life()
             if sign == "rtcp":
@@ -131,7 +133,7 @@ async def test_all_that_the_far_end_sends_is_a_sign_of_life(sign: str) -> None:
             else:
                 kind = 0 if sign == "audio" else 99
                 far.send(packet(1, 160, np.zeros(160, np.uint8).tobytes(), payload_type=kind), stream.local_port)
-                engine.tick(1, 0.0)
+            engine.tick(1, 0.0)
             assert stream.seconds_since_life() < before
     finally:
         await engine.close()
