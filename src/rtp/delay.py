@@ -175,8 +175,8 @@ class Delay(Columns):
         self.reviews[rows] += 1
         idle = self.adjust[rows] >= 0
         due = known & idle & ((self.reviews[rows] >= BUCKETS) | (high > self.maximum))
-        # A fixed delay is left alone but for clocks that drift: when even the latest packet comes too early.
-        surplus = (low if self.minimum == self.maximum else high) - target
+        # A fixed delay is left alone but for clocks that drift: when even the latest packet of a step came too early.
+        surplus = (self.low[rows] if self.minimum == self.maximum else high) - target
         self.adjust[rows[idle]] = np.where(due, np.maximum(surplus, 0) // FRAME, 0)[idle]
         short = known & idle & (target - high >= FRAME)  # the far end's clock is slow
         if short.any():
