@@ -273,7 +273,7 @@ class Reports:
             mask = host_mask(peer.signalled.family)
             hosts = [peer.signalled] if stream.endpoint is None else [peer.signalled, stream.endpoint]
             near = any(not ((words ^ host.words) & mask).any() for host in hosts)
-            if not near or now - peer.heard < TAKEOVER_SILENCE:
+            if not near or self._routes.rule == "strict" or now - peer.heard < TAKEOVER_SILENCE:
                 self._counters.strangers[row] += 1
                 return
         if self.read(row, data, arrival, now, strict=not known):

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rtp.bank import Bank
 from rtp.clock import TickClock
@@ -26,7 +26,7 @@ from rtp.outgoing import Outgoing
 from rtp.packetizer import Sending, begin, set_codec
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
-from rtp.receive import Kind, Routes
+from rtp.receive import Kind, Routes, SymmetricRtp
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
 from rtp.stream import RATE, RtpStream
@@ -52,6 +52,7 @@ class MediaEngine:
         ptime_ms: int = 20,
         jitter_min_ms: int = 20,
         jitter_max_ms: int = 200,
+        symmetric_rtp: SymmetricRtp = "auto",
         port_quarantine: float = QUARANTINE,
         rng: random.Random | None = None,
         capacity: int = 0,
@@ -61,6 +62,7 @@ class MediaEngine:
             ptime_ms: 20; far ends may send packets of any length.
             jitter_min_ms, jitter_max_ms: bounds of the jitter buffer's delay, multiples of 20, 0..500; where they are
                 equal, it is fixed.
+            symmetric_rtp: who may take a stream over, see `rtp.receive`.
             port_quarantine: seconds for which the ports of a closed stream are not used again.
             rng: for sequence numbers, timestamps, SSRCs and ports; by default `random.SystemRandom`, since RFC 3550
                 §5.1 wants them unpredictable.
@@ -77,7 +79,10 @@ class MediaEngine:
         self._range = ports
         self._ports = PortPool(*ports, self._rng, quarantine=port_quarantine)
         capacity = Bank.capacity_for(capacity)
+        if symmetric_rtp not in get_args(SymmetricRtp):
+            raise ValueError(f"symmetric RTP {symmetric_rtp!r} is not one of {', '.join(get_args(SymmetricRtp))}")
         self._routes = Routes(capacity)
+        self._routes.rule = symmetric_rtp
         self._ring = JitterRing(capacity)
         self._reception = Reception(capacity)
         self._sending = Sending(capacity)

@@ -6,14 +6,15 @@ meeting in one row.
 Whose packets are taken (symmetric RTP, RFC 4961): a stream expects the far end's SDP address. Until a packet came from
 there, another port of the same host may take the stream over with a well-formed packet of an agreed payload type (a
 NAT, or a far end that sends from another port than it receives on); packets are then sent there too. So it may when the
-present source has been silent for `TAKEOVER_SILENCE`. All others are strangers: counted and dropped.
+present source has been silent for `TAKEOVER_SILENCE`. All others are strangers: counted and dropped. That is the rule
+``auto``; with ``strict`` no other port is ever taken, with ``any-port`` any port of the host at any time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from rtp.datagrams import Datagrams
     from rtp.statistics import Counters
 
-__all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "classify"]
+__all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "SymmetricRtp", "classify"]
 
 TAKEOVER_SILENCE = 2.0
 """Seconds without a packet after which another port of the same host may take over."""
 
+
+SymmetricRtp = Literal["auto", "strict", "any-port"]
+"""Who may take a stream over, see above."""
 
 FIRST_CONTROL, LAST_CONTROL = 192, 223
 """Second bytes that tell RTCP from RTP on one port (RFC 5761 §4)."""
@@ -52,6 +56,9 @@ class Kind(IntEnum):
 
 class Routes(Columns):
     """Whom a row listens to, and which payload types it understands."""
+
+    rule: SymmetricRtp = "auto"
+    """Who may take a stream over, of all rows."""
 
     source: NDArray[np.uint64]
     """(rows, 4): the far end's address."""
@@ -153,6 +160,8 @@ def classify(
     if not exact.all():
         elsewhere = (difference & routes.host_mask[rows]).any(axis=1)
         closed = routes.settled[rows] & (now - routes.last_heard[rows] < TAKEOVER_SILENCE)
+        if routes.rule != "auto":
+            closed[:] = routes.rule == "strict"
         unwelcome = keep & ~exact & (elsewhere | closed)
         counters.strangers[rows[unwelcome]] += 1
         keep &= ~unwelcome

@@ -211,6 +211,10 @@ class ServerSettings(BaseSettings):
         description="Longest delay of the jitter buffer, a multiple of 20; the delay is fixed where both are equal.",
         json_schema_extra={"metavar": "MS"},
     )
+    symmetric_rtp: Literal["auto", "strict", "any-port"] = Field(
+        default="auto",
+        description="RTP from another port than signalled: until the signalled one was heard, never, or always.",
+    )
     advertise: Annotated[str, BeforeValidator(_host)] = Field(
         default="",
         description="Address to write into Contact and SDP; by default the local one that leads to the peer.",
@@ -380,6 +384,7 @@ class ServerSettings(BaseSettings):
             rtp_ports=(self.rtp_ports.low, self.rtp_ports.high),
             jitter_min_ms=self.jitter_min_ms,
             jitter_max_ms=self.jitter_max_ms,
+            symmetric_rtp=self.symmetric_rtp,
             advertise=self.advertise,
             user_agent=self.user_agent,
             codecs=self.codecs,

@@ -207,6 +207,9 @@ class UserAgentConfig:
     """Bounds of the jitter buffer's delay, multiples of 20 from 0 to 500; it follows the network between them,"""
     jitter_max_ms: int = 200
     """and is fixed where they are equal."""
+    symmetric_rtp: Literal["auto", "strict", "any-port"] = "auto"
+    """Whether a far end's RTP is taken from another port of its host than signalled, and answered there: at first, and
+    again after two seconds of silence; never; or at any time."""
     advertise: str = ""
     """Host to write into Via, Contact and SDP instead of the local address."""
     user_agent: str = ""
@@ -251,6 +254,8 @@ class UserAgentConfig:
         for server in self.nameservers:
             parse_name_server(server)
         parse_sources(self.allow_from, field="allow_from")
+        if self.symmetric_rtp not in ("auto", "strict", "any-port"):
+            raise InvalidRequest("symmetric_rtp: must be auto, strict or any-port", field="symmetric_rtp")
         for name in ("strangers", "unknown_users"):
             if getattr(self, name) not in ("silence", "refuse"):
                 raise InvalidRequest(f"{name}: must be silence or refuse, not {getattr(self, name)!r}", field=name)

@@ -83,6 +83,7 @@ class UserAgent:
                 port_quarantine=self.config.rtp_port_quarantine,
                 jitter_min_ms=self.config.jitter_min_ms,
                 jitter_max_ms=self.config.jitter_max_ms,
+                symmetric_rtp=self.config.symmetric_rtp,
             )
         )
         """The RTP engine: statistics of the clock."""

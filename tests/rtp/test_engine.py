@@ -711,6 +711,7 @@ async def test_what_cannot_be_configured_is_refused(
         {"jitter_min_ms": -20},
         {"jitter_min_ms": 220},
         {"jitter_max_ms": 520},
+        {"symmetric_rtp": "sometimes"},
         {"ports": (7, 8)},
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtp.receive import TAKEOVER_SILENCE, Kind, classify
+from rtp.receive import TAKEOVER_SILENCE, Kind, SymmetricRtp, classify
 from tests.rtp.kit import FAR, Rows, packet
 
 OTHER_PORT = (FAR[0], FAR[1] + 2)
@@ -107,6 +107,43 @@ def test_another_port_takes_over_from_a_source_that_fell_silent() -> None:
     packets, _ = classify(rows.datagrams((0, packet(2))), rows.routes, rows.counters, silent + 0.02)
     assert len(packets) == 0
     assert rows.counters.strangers[0] == 1
+
+
+def test_by_the_strict_rule_no_other_port_is_ever_taken() -> None:
+    rows = Rows()
+    rows.routes.rule = "strict"
+    for now in (1.0, 100.0):
+        packets, latched = classify(rows.datagrams((0, packet()), source=OTHER_PORT), rows.routes, rows.counters, now)
+        assert (len(packets), latched) == (0, [])
+    packets, _ = classify(rows.datagrams((0, packet())), rows.routes, rows.counters, 101.0)
+    assert len(packets) == 1
+    assert rows.counters.strangers[0] == 2
+
+
+def test_by_the_open_rule_any_port_of_the_host_is_taken_and_no_other_host() -> None:
+    rows = Rows()
+    rows.routes.rule = "any-port"
+    classify(rows.datagrams((0, packet())), rows.routes, rows.counters, 1.0)
+    packets, latched = classify(rows.datagrams((0, packet(1)), source=OTHER_PORT), rows.routes, rows.counters, 1.02)
+    assert (len(packets), latched) == (1, [(0, 0)])
+    packets, _ = classify(rows.datagrams((0, packet(2)), source=OTHER_HOST), rows.routes, rows.counters, 1.04)
+    assert len(packets) == 0
+    assert rows.counters.strangers[0] == 1
+
+
+@pytest.mark.parametrize("rule", ["auto", "strict", "any-port"])
+def test_nobody_at_another_host_takes_a_call_over_whatever_he_knows(rule: SymmetricRtp) -> None:
+    """With the right SSRC, payload type and next sequence number, before, during and long after the far end's audio."""
+    rows = Rows()
+    rows.routes.rule = rule
+    before = rows.routes.source[0].copy()
+    for number, now in enumerate((1.0, 2.0, 60.0)):
+        forged = rows.datagrams((0, packet(number + 1, marker=True)), source=OTHER_HOST)
+        packets, latched = classify(forged, rows.routes, rows.counters, now)
+        assert (len(packets), latched) == (0, [])
+        classify(rows.datagrams((0, packet(number))), rows.routes, rows.counters, now + 0.5)
+        assert np.array_equal(rows.routes.source[0], before)
+    assert rows.counters.strangers[0] == 3
 
 
 def test_a_read_that_brought_nothing_is_nothing() -> None:

@@ -25,6 +25,7 @@ SAMPLES = {
     "rtp_ports": ("20000-20999", PortRange(20000, 20999)),
     "jitter_min_ms": ("40", 40),
     "jitter_max_ms": ("120", 120),
+    "symmetric_rtp": ("strict", "strict"),
     "advertise": ("203.0.113.7", "203.0.113.7"),
     "codecs": ("pcma,pcmu", ("PCMA", "PCMU")),
     "user_agent": ("Desk 1.0", "Desk 1.0"),
