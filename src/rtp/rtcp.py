@@ -13,6 +13,7 @@ __all__ = ["Received", "ReportBlock", "SenderInfo", "compound", "middle_of", "nt
 
 VERSION = 0x80
 SENDER_REPORT, RECEIVER_REPORT, SOURCE_DESCRIPTION, GOODBYE = 200, 201, 202, 203
+KINDS = range(200, 214)
 CNAME = 1
 NTP_EPOCH = 2_208_988_800
 """1970 in seconds since 1900."""
@@ -103,11 +104,15 @@ def _packet(kind: int, count: int, body: bytes) -> bytes:
 
 
 def parse(data: bytes) -> Received | None:
-    """A datagram of one or more RTCP packets; None when it is none (§A.2: it must begin with a report)."""
+    """A datagram of one or more RTCP packets; None when it is none.
+
+    It need not begin with a report, as §6.1 wants it to: reduced-size ones (RFC 5506) do not, nor do the lone APP
+    packets with which some open their NAT.
+    """
     packets = _split(data)
-    if not packets or packets[0][0] not in (SENDER_REPORT, RECEIVER_REPORT):
+    if not packets or packets[0][0] not in KINDS or len(packets[0][2]) < 4:
         return None
-    ssrc = -1
+    ssrc = int.from_bytes(packets[0][2][:4])
     sender: SenderInfo | None = None
     blocks: list[ReportBlock] = []
     cname = b""
@@ -118,8 +123,6 @@ def parse(data: bytes) -> Received | None:
             if len(body) < head + count * _BLOCK.size:
                 return None
             own = int.from_bytes(body[:4])
-            if ssrc < 0:
-                ssrc = own
             if own != ssrc:
                 continue  # a mixer's report of another source
             if kind == SENDER_REPORT:

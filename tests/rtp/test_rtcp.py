@@ -65,7 +65,8 @@ def test_extensions_padding_unknown_types_and_other_sources_are_passed_over() ->
         b"\x80",
         VECTOR[:-1],
         VECTOR[:30],
-        VECTOR[52:],  # §A.2: must begin with a report
+        b"\x80\xc8\x00\x00",  # nobody's
+        struct.pack("!BBHI", 0x80, 99, 1, 5),  # no type of RTCP
         b"\x00" + VECTOR[1:],  # version 0
         b"\x9f" + VECTOR[1:],  # 31 blocks in 13 words
         struct.pack("!BBHI", 0xA0, 201, 1, 255),  # padding longer than the packet
@@ -73,6 +74,16 @@ def test_extensions_padding_unknown_types_and_other_sources_are_passed_over() ->
 )
 def test_what_is_no_compound_packet_is_none(data: bytes) -> None:
     assert parse(data) is None
+
+
+def test_a_report_need_not_come_first() -> None:
+    """RFC 5506; baresip opens its NAT with a lone APP packet (§6.7)."""
+    received = parse(VECTOR[52:])
+    assert received is not None
+    assert (received.ssrc, received.cname, received.blocks) == (0xBEEF, b"abc", ())
+    received = parse(struct.pack("!BBHI", 0x80, 204, 2, 7) + b"PING")
+    assert received is not None
+    assert received.ssrc == 7
 
 
 @given(st.binary(max_size=120) | st.binary(max_size=100).map(lambda tail: VECTOR[:4] + tail))
