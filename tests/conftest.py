@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
+import grpc.aio
 from hypothesis import settings
+
+# Each test has an event loop of its own. Without a holder gRPC stops its poller with the last channel of a test and
+# starts another one with the next; a wake-up that falls between the two is lost, and a test waits for ever.
+grpc.aio.init_grpc_aio()  # type: ignore[attr-defined]  # the stubs do not have it
 
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own
     # How long an example takes is the machine's matter: no test asserts a time.
