@@ -85,6 +85,8 @@ class Client:
     async def end(self) -> int:
         """The reason, once the stream is over as it should be."""
         await asyncio.wait_for(self.reading, 10)
+        self.close()  # gRPC may still wait for a request, also of a stream that is over
+        await asyncio.sleep(0.01)
         assert await self.stream.code() is grpc.StatusCode.OK
         (ended,) = self.ended
         assert [frame.sequence for frame in self.frames] == list(range(len(self.frames)))
@@ -217,10 +219,11 @@ async def test_a_client_that_stops_reading_slows_nobody_and_loses_its_stream(sce
     bob, call_id = await connected(scene)
     # By default gRPC takes some MiB from the wire for a client that does not read: minutes of audio. This one does not.
     narrow = [("grpc.http2.bdp_probe", 0)]
+    over = asyncio.Event()
 
     async def requests() -> AsyncIterator[pb.SipCallAudioRequest]:
         yield pb.SipCallAudioRequest(config=pb.SipCallAudioConfig(mode=LISTEN))
-        await asyncio.sleep(60)
+        await over.wait()
 
     async with grpc.aio.insecure_channel(scene.server.bound["grpc"], options=narrow) as channel:
         lazy: SipAsyncStub = SipStub(channel)
@@ -234,7 +237,10 @@ async def test_a_client_that_stops_reading_slows_nobody_and_loses_its_stream(sce
         theirs = noise(1.0, 8)
         await bob.play(theirs)
         await asyncio.sleep(0.2)
-        *_, stats, ended = [response async for response in responses]
+        async with asyncio.timeout(30):
+            *_, stats, ended = [response async for response in responses]
+        over.set()
+        await asyncio.sleep(0.01)
     assert ended.ended.reason == pb.SIP_CALL_AUDIO_END_REASON_STALLED
     assert stats.stats.frames_dropped > 250
     await scene.stub.SipEndCall(pb.SipEndCallRequest())
