@@ -185,6 +185,8 @@ def run_once(sender: str, options: argparse.Namespace) -> dict[str, Any]:
     result["cpu_ms_per_call_second"] = 1000 * result["cpu"] / (result["wall"] * options.calls)
     process.join()
     receiver.join()
+    if not result["streams"]:
+        raise SystemExit(f"nothing of {sender} arrived in the window: is the machine busy, or --warm-up too short?")
     return result
 
 

@@ -76,6 +76,9 @@ def receive(calls: int, pipe: Connection) -> None:
                     back[row] = endpoint_of_words(datagrams.sources[slot]).address
                 sockets[row].sendto(datagrams.data[slot, :length].data, back[row])
         time.sleep(LOOK_SECONDS)
+    if not record:
+        pipe.send({"streams": 0, "packets": 0})
+        return
     rows, arrivals, sequences, timestamps = (np.concatenate(parts) for parts in zip(*record, strict=True))
     inside = (arrivals >= begin) & (arrivals < end)
     result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], calls)
