@@ -176,6 +176,11 @@ class EventReceiver:
             self._end()
         return int(duration)
 
+    def finish(self) -> None:
+        """Nothing more comes: an event that was begun is over."""
+        if not self._ended:
+            self._end()
+
     def tick(self) -> None:
         """A tick passed; to be called while `active`."""
         if not self._ended:

@@ -19,7 +19,7 @@ from rtp.comfort_noise import ComfortNoise
 from rtp.concealment import Concealment
 from rtp.control import Control, Reports
 from rtp.delay import Delay
-from rtp.endpoint import family_of, host_mask, source_mask
+from rtp.endpoint import family_of
 from rtp.incoming import Incoming
 from rtp.jitter import FRAME, JitterRing
 from rtp.outgoing import Outgoing
@@ -223,11 +223,7 @@ class MediaEngine:
 
     def expect(self, stream: RtpStream, endpoint: Endpoint) -> None:
         """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
-        row, routes = stream.row, self._routes
-        routes.source[row] = endpoint.words
-        routes.source_mask[row] = source_mask(endpoint.family)
-        routes.host_mask[row] = host_mask(endpoint.family)
-        routes.settled[row] = False
+        self._routes.expect(stream.row, endpoint)
 
     def apply(
         self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool

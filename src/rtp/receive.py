@@ -6,8 +6,10 @@ meeting in one row.
 Whose packets are taken (symmetric RTP, RFC 4961): a stream expects the far end's SDP address. Until a packet came from
 there, another port of the same host may take the stream over with a well-formed packet of an agreed payload type (a
 NAT, or a far end that sends from another port than it receives on); packets are then sent there too. So it may when the
-present source has been silent for `TAKEOVER_SILENCE`. All others are strangers: counted and dropped. That is the rule
-``auto``; with ``strict`` no other port is ever taken, with ``any-port`` any port of the host at any time.
+present source has been silent for `TAKEOVER_SILENCE`. The SDP address itself always has its stream back: what was heard
+first may have been the last packets of a call that had this port before. All others are strangers: counted and dropped.
+That is the rule ``auto``; with ``strict`` no other port is ever taken, with ``any-port`` any port of the host at any
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from rtp.bank import Column, Columns
-from rtp.endpoint import SOURCE_WORDS
+from rtp.endpoint import SOURCE_WORDS, host_mask, source_mask
 from rtp.packet import HEADER_LENGTH, flatten
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rtp.datagrams import Datagrams
+    from rtp.endpoint import Endpoint
     from rtp.statistics import Counters
 
 __all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "SymmetricRtp", "classify"]
@@ -60,10 +63,12 @@ class Routes(Columns):
     rule: SymmetricRtp = "auto"
     """Who may take a stream over, of all rows."""
 
+    signalled: NDArray[np.uint64]
+    """(rows, 4): the address that SDP said."""
     source: NDArray[np.uint64]
-    """(rows, 4): the far end's address."""
+    """(rows, 4): the one that packets come from."""
     source_mask: NDArray[np.uint64]
-    """(rows, 4): the bits of it that count; all of them, so that nothing fits, before a stream is configured."""
+    """(rows, 4): the bits of them that count; all of them, so that nothing fits, before a stream is configured."""
     host_mask: NDArray[np.uint64]
     """(rows, 4): the same without the port."""
     settled: NDArray[np.bool_]
@@ -77,6 +82,7 @@ class Routes(Columns):
     """(rows, 128): `Kind` by payload type."""
 
     LAYOUT: ClassVar[Mapping[str, Column]] = {
+        "signalled": Column(np.uint64, (SOURCE_WORDS,)),
         "source": Column(np.uint64, (SOURCE_WORDS,)),
         "source_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
         "host_mask": Column(np.uint64, (SOURCE_WORDS,), 0xFFFFFFFFFFFFFFFF),
@@ -86,6 +92,13 @@ class Routes(Columns):
         "receiving": Column(np.bool_),
         "kinds": Column(np.uint8, (128,)),
     }
+
+    def expect(self, row: int, endpoint: Endpoint) -> None:
+        """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
+        self.signalled[row] = self.source[row] = endpoint.words
+        self.source_mask[row] = source_mask(endpoint.family)
+        self.host_mask[row] = host_mask(endpoint.family)
+        self.settled[row] = False
 
 
 @dataclass(slots=True)
@@ -162,6 +175,7 @@ def classify(
         closed = routes.settled[rows] & (now - routes.last_heard[rows] < TAKEOVER_SILENCE)
         if routes.rule != "auto":
             closed[:] = routes.rule == "strict"
+        closed &= ((datagrams.sources ^ routes.signalled[rows]) & routes.source_mask[rows]).any(axis=1)
         unwelcome = keep & ~exact & (elsewhere | closed)
         counters.strangers[rows[unwelcome]] += 1
         keep &= ~unwelcome

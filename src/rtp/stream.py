@@ -265,6 +265,7 @@ class RtpStream:
         self._final_statistics = self.statistics()
         self.closed = True
         self.sending = False
+        self.event_receiver.finish()  # a key whose end packets were lost, pressed right before the end
         self._engine.close_stream(self)
         self.queue.clear()
         for playback, _ in self.events:

@@ -149,6 +149,9 @@ class Servicer(SipServicer):
                 raise ClientGone("the client has gone") from error
 
         requests = converters.audio_requests(request_iterator)
+        # On its own and first: a first write that is cancelled half way leaves gRPC believing that the initial metadata
+        # has yet to go out, and its abort then fails without a word to the client, who waits for ever.
+        await context.send_initial_metadata(())
         try:
             await self._accounts.stream_audio(_scope(context), requests, send)
         except Exception as error:

@@ -13,7 +13,7 @@ from rtp.comfort_noise import ComfortNoise
 from rtp.concealment import Concealment, conceal
 from rtp.datagrams import SLOT_BYTES, Datagrams
 from rtp.delay import Delay
-from rtp.endpoint import endpoint_of, host_mask, source_mask
+from rtp.endpoint import endpoint_of
 from rtp.g711 import Law, encode
 from rtp.jitter import FRAME, JitterRing
 from rtp.receive import Kind, Packets, Routes
@@ -73,9 +73,7 @@ class Rows:
         )
         endpoint = endpoint_of(FAR)
         for row in range(count):
-            self.routes.source[row] = endpoint.words
-            self.routes.source_mask[row] = source_mask(endpoint.family)
-            self.routes.host_mask[row] = host_mask(endpoint.family)
+            self.routes.expect(row, endpoint)
             self.routes.receiving[row] = True
             self.routes.kinds[row, [0, 8, 101]] = (Kind.PCMU, Kind.PCMA, Kind.EVENT)
 

@@ -353,8 +353,9 @@ async def test_a_far_end_that_sends_from_another_port_is_answered_there(engine: 
         tick(engine, 2)
         assert far.waiting() == 1
         assert natted.waiting() == 1
-        far.send(packet(1), stream.local_port)
-        tick(engine)
+        with FarEnd() as third:
+            third.send(packet(1), stream.local_port)
+            tick(engine)
         assert stream.statistics().strangers == 1
         configure(stream, far.address, send=True)
         tick(engine)
@@ -502,6 +503,19 @@ async def test_a_lost_end_of_a_digit_is_told_by_the_clock(engine: MediaEngine, f
     far.send(packet(0, 0, struct.pack("!BBH", 8, 10, 160), payload_type=101), stream.local_port)
     tick(engine, 20)
     assert digits == ["8"]
+
+
+async def test_a_digit_without_its_end_is_told_when_the_stream_is_closed(engine: MediaEngine, far: FarEnd) -> None:
+    """Pressed right before the call ended, its last packets lost."""
+    stream = configured(engine, far.address)
+    digits: list[tuple[str, int]] = []
+    stream.on_dtmf = lambda digit, duration: digits.append((digit, duration))
+    far.send(packet(0, 0, struct.pack("!BBH", 8, 10, 320), payload_type=101), stream.local_port)
+    tick(engine, 2)
+    assert digits == []
+    stream.close()
+    stream.close()
+    assert digits == [("8", 40)]
 
 
 async def test_a_dtmf_handler_that_fails_is_logged(

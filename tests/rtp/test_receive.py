@@ -104,8 +104,22 @@ def test_another_port_takes_over_from_a_source_that_fell_silent() -> None:
     silent = 1.0 + TAKEOVER_SILENCE
     packets, latched = classify(rows.datagrams((0, packet(1)), source=OTHER_PORT), rows.routes, rows.counters, silent)
     assert (len(packets), latched) == (1, [(0, 0)])
-    packets, _ = classify(rows.datagrams((0, packet(2))), rows.routes, rows.counters, silent + 0.02)
+    third = rows.datagrams((0, packet(2)), source=("192.0.2.7", 40004))
+    packets, _ = classify(third, rows.routes, rows.counters, silent + 0.02)
     assert len(packets) == 0
+    assert rows.counters.strangers[0] == 1
+
+
+def test_the_sdp_address_has_its_stream_back_from_a_port_that_was_heard_first() -> None:
+    """What was heard first were the last packets of the call that had this port before."""
+    rows = Rows()
+    classify(rows.datagrams((0, packet(900)), source=OTHER_PORT), rows.routes, rows.counters, 1.0)
+    packets, latched = classify(rows.datagrams((0, packet())), rows.routes, rows.counters, 1.02)
+    assert (len(packets), latched) == (1, [(0, 0)])
+    packets, latched = classify(rows.datagrams((0, packet(901)), source=OTHER_PORT), rows.routes, rows.counters, 1.04)
+    assert (len(packets), latched) == (0, [])
+    packets, latched = classify(rows.datagrams((0, packet(1))), rows.routes, rows.counters, 1.06)
+    assert (len(packets), latched) == (1, [])
     assert rows.counters.strangers[0] == 1
 
 
