@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service import calls, media_control, playback, sessions, transfers
-from service.audio_streams import AudioLimits, AudioRequest, AudioStreams, Send, first_config
+from service.audio_streams import AudioLimits, AudioRequest, AudioStreams, Send, first_config, first_request
 from service.errors import CallControlUnauthenticated, NoSession, ServerStopping
 from service.levels import MediaRequest
 from service.line import Line, LineOptions
@@ -259,10 +259,11 @@ class Accounts:
             CallControlUnauthenticated: the token is missing or wrong.
             CallScopeMismatch, NoOngoingCall: the request names no connected call.
         """
+        first = await first_request(requests)
         if not self._token.admits(scope.token):
             raise CallControlUnauthenticated(UNAUTHENTICATED)
         line = self.select(scope)
-        config = await first_config(requests)
+        config = first_config(first)
         if line is None:
             raise NoOngoingCall("SipStreamCallAudio: no account was registered for it")
         ongoing = media_control.controllable_call(line, "SipStreamCallAudio", scope.call_id)

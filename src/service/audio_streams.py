@@ -39,6 +39,7 @@ __all__ = [
     "Started",
     "Stats",
     "first_config",
+    "first_request",
 ]
 
 logger = logging.getLogger(__name__)
@@ -131,18 +132,26 @@ AudioResponse: TypeAlias = Started | AudioFrame | Stats | Ended
 Send: TypeAlias = Callable[[AudioResponse], Awaitable[None]]
 
 
-async def first_config(requests: AsyncIterator[AudioRequest]) -> AudioConfig:
+async def first_request(requests: AsyncIterator[AudioRequest]) -> AudioRequest | None:
+    """What a stream begins with; None when nothing came within `CONFIG_SECONDS`, or the client has nothing to say.
+
+    To be awaited before a refusal as well: clients of gRPC up to 1.76 take the end of a call that they are about to
+    write to for an internal error, and never see its code.
+    """
+    try:
+        return await asyncio.wait_for(anext(requests, None), CONFIG_SECONDS)
+    except TimeoutError:
+        return None
+
+
+def first_config(first: AudioRequest | None) -> AudioConfig:
     """The configuration that a stream begins with, checked and complete.
 
     Raises:
         InvalidRequest: it did not come in time, was something else, or is wrong.
     """
-    try:
-        first = await asyncio.wait_for(anext(requests, None), CONFIG_SECONDS)
-    except TimeoutError:
-        raise InvalidRequest(f"did not come within {CONFIG_SECONDS:g} s", field="config") from None
     if not isinstance(first, AudioConfig):
-        raise InvalidRequest("must be the first request", field="config")
+        raise InvalidRequest(f"must be the first request, within {CONFIG_SECONDS:g} s", field="config")
     return checked(first)
 
 
