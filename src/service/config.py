@@ -134,6 +134,9 @@ class ServerSettings(BaseSettings):
         description="Address for gRPC clients. It has no encryption: keep it on a trusted network.",
         json_schema_extra={"metavar": "HOST:PORT"},
     )
+    reflection: bool = Field(
+        default=True, description="Tell gRPC clients such as grpcurl which services and messages there are."
+    )
     sip: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
         default=Endpoint("0.0.0.0", 0),  # noqa: S104 - a telephone listens on every interface
         description="Address for SIP, UDP and TCP on the same port; port 0 is any free one.",

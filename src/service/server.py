@@ -12,7 +12,9 @@ import grpc
 
 from service.accounts import Accounts
 from service.config import Endpoint, ServerSettings
+from service.generated.ondewo.sip import sip_pb2
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
+from service.health import Health, add_health, add_reflection
 from service.servicer import GRPC_OPTIONS, Servicer
 from sipcore.net.trace import Trace
 from sipcore.tuning import tune_interpreter
@@ -22,6 +24,8 @@ __all__ = ["Server", "StartError", "serve"]
 
 logger = logging.getLogger(__name__)
 
+SERVICES = (sip_pb2.DESCRIPTOR.services_by_name["Sip"].full_name,)
+"""What is served, by full name: for the probes and for reflection."""
 SIP_STOP_SECONDS = 2.0
 """For hanging up and un-registering everything."""
 GRPC_STOP_SECONDS = 0.5
@@ -52,6 +56,10 @@ class Server:
             options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
+        self.health = Health(SERVICES, lambda: self.agent.listening)
+        add_health(self.health, self._grpc)
+        if settings.reflection:
+            add_reflection(SERVICES, self._grpc)
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -79,9 +87,11 @@ class Server:
             raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
         self.grpc_address = Endpoint(self.settings.grpc.host, port)
         await self._grpc.start()
+        self.health.start()
 
     async def close(self) -> None:
-        """No new calls; BYE and un-REGISTER; the last answers; gRPC stops. About three seconds at most."""
+        """NOT_SERVING; no new calls; BYE and un-REGISTER; the last answers; gRPC stops. About three seconds at most."""
+        self.health.stop()
         self.accounts.stop_taking_calls()
         await self.agent.close(timeout=SIP_STOP_SECONDS)
         await self.accounts.close()

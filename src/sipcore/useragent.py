@@ -148,6 +148,11 @@ class UserAgent:
     # -- what it is ------------------------------------------------------------------------------------------------
 
     @property
+    def listening(self) -> bool:
+        """Whether calls can come in and be placed: started, not being closed, and a SIP socket is open."""
+        return self._started and not self._closed and self._driver.flows.listening
+
+    @property
     def sip_address(self) -> tuple[str, int]:
         """Host and port that UDP and TCP listen on."""
         return self._driver.address

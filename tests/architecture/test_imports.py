@@ -57,6 +57,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "soxr": {"rtp"},
     "matplotlib": {"service.demo"},
     "grpc": {"service"},
+    "grpc_health": {"service.health"},
+    "grpc_reflection": {"service.health"},
     "google": {"service"},
     "pydantic": {"service"},
     "pydantic_core": {"service"},

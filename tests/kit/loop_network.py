@@ -71,6 +71,11 @@ class MemoryFlows:
     def tls_address(self) -> None:
         """Nothing is encrypted in memory."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether it is in the network."""
+        return self._network.hosts.get(self._address) is self
+
     async def start(self) -> None:
         """Joins the network."""
         self._network.hosts[self._address] = self

@@ -11,6 +11,7 @@ from service.loops import loop_factory
 
 SAMPLES = {
     "grpc": ("0.0.0.0:6000", Endpoint("0.0.0.0", 6000)),
+    "reflection": ("false", False),
     "sip": ("[::1]:5060", Endpoint("::1", 5060)),
     "sip_tls_certificate": ("here.pem", Path("here.pem")),
     "sip_tls_key": ("key.pem", Path("key.pem")),

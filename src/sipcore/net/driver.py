@@ -41,6 +41,10 @@ class Flows(Protocol):
     def tls_address(self) -> tuple[str, int] | None:
         """Host and port listened on for TLS, if at all."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether any socket is open for peers."""
+
     async def start(self) -> None:
         """Opens the sockets."""
 

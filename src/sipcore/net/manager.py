@@ -161,6 +161,13 @@ class FlowManager:
         return (self._host, self._tls_port) if self._tls_port else None
 
     @property
+    def listening(self) -> bool:
+        """Whether any socket is open for peers: UDP, TCP or TLS."""
+        if not self._open:
+            return False
+        return any(udp.is_open for udp in self._udp.values()) or self._tcp.listening or self._tls.listening
+
+    @property
     def open_flow_count(self) -> int:
         """Open stream connections."""
         return len(self._tcp) + len(self._tls) if self._open else 0

@@ -120,6 +120,11 @@ class StreamEndpoint:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return not self._closing and any(server.is_serving() for server in self._servers)
+
     # -- opening ---------------------------------------------------------------------------------------------
 
     async def listen(self, bound: socket.socket) -> None:

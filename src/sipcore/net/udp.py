@@ -125,6 +125,11 @@ class UdpSocket:
             else:
                 return
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it sends and receives."""
+        return not self._closed
+
     def close(self) -> None:
         """Frees the port. Idempotent."""
         if self._closed:
