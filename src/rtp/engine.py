@@ -245,6 +245,10 @@ class MediaEngine:
         """Some stream sends elsewhere, or something else, or not."""
         self._dirty = True
 
+    def sinks_changed(self) -> None:
+        """Other sinks hear some stream than before."""
+        self._incoming.listened_changed = True
+
     def mute(self, stream: RtpStream, *, muted: bool) -> None:
         """From the next frame on."""
         if not stream.closed:

@@ -75,6 +75,10 @@ class Incoming:
         self._rows = np.zeros(0, np.int64)
         self._streams: Mapping[int, RtpStream] = {}
         self._heard: list[tuple[RtpStream, int, bytes]] = []
+        self._in_event: set[RtpStream] = set()
+        self._listened: list[tuple[int, RtpStream]] = []
+        self.listened_changed = False
+        """Some stream has other sinks since the last tick."""
         self.latched = False
         """A stream's packets go elsewhere since `arrange`."""
 
@@ -98,6 +102,7 @@ class Incoming:
         """Some stream came or went; these are all of them, by row."""
         self._streams = dict(streams)
         self._rows = np.array(sorted(streams), np.int64)
+        self.listened_changed = True
         self.latched = False
 
     def receive(self, count: int, now: float) -> None:
@@ -148,20 +153,28 @@ class Incoming:
 
     def report_events(self, count: int) -> None:
         """Hands telephone events to their streams; handlers run here, at the end of a tick of ``count`` deadlines."""
-        for stream in [stream for stream in self._streams.values() if stream.event_receiver.active]:
+        for stream in list(self._in_event):
             for _ in range(count):
                 stream.event_receiver.tick()
+            if stream.closed or not stream.event_receiver.active:
+                self._in_event.discard(stream)
         heard, self._heard = self._heard, []
         for stream, timestamp, payload in heard:
             if not stream.closed:
                 lasted = stream.event_receiver.receive(timestamp, payload)
                 until = position_of(self._ring, stream.row, timestamp) + lasted
                 self._ring.quiet_until[stream.row] = max(int(self._ring.quiet_until[stream.row]), until)
+                if stream.event_receiver.active:
+                    self._in_event.add(stream)
 
     def play_out(self, count: int) -> None:
         """Plays ``count`` frames of every stream into its sinks."""
         rows = self._rows  # a sink may close or open streams, which arranges anew
-        listened = [(index, self._streams[row]) for index, row in enumerate(rows.tolist()) if self._streams[row].sinks]
+        if self.listened_changed:
+            self.listened_changed = False
+            streams = enumerate(self._streams[row] for row in rows.tolist())
+            self._listened = [(index, stream) for index, stream in streams if stream.sinks]
+        listened = self._listened
         for _ in range(min(count, PLAY_OUT_FRAMES)):
             frames = self._delay.play(self._ring, self._counters, rows)
             conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)

@@ -165,6 +165,7 @@ class RtpStream:
             sink.close()
         else:
             self.sinks.append(sink)
+            self._engine.sinks_changed()
 
     def remove_sink(self, sink: AudioSink) -> None:
         """Ends and closes the sink. One that was never added, or failed, is only closed."""
@@ -219,6 +220,7 @@ class RtpStream:
     def _forget(self, sink: AudioSink) -> None:
         if sink in self.sinks:
             self.sinks.remove(sink)
+            self._engine.sinks_changed()
         if sink in self.listeners:
             self.listeners.remove(sink)
         if sink is self.talker:
