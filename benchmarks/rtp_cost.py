@@ -2,8 +2,8 @@
 
 The streams of one engine talk to each other in pairs over the loopback, both ways, with jitter buffers, RTCP and
 statistics at work. Nobody waits for a clock: the ticks are driven by hand, one behind the other, and what is measured
-is the CPU time of the thread. Other programs cost it caches, some ten per cent, and nothing else; the bare loop, measured
-beside it, shows how many.
+is the CPU time of the thread. Other programs cost it caches, some ten per cent, and nothing else; the bare loop,
+measured beside it, shows how many.
 
 How to read the tables
   ms          milliseconds of CPU time for one second (50 ticks) of one call; 1 is a thousandth of a core.
