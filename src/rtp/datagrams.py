@@ -16,6 +16,7 @@ import numpy as np
 
 from rtp import kernel
 from rtp.endpoint import SOURCE_WORDS, endpoint_of
+from rtp.refusals import take_errors
 
 if TYPE_CHECKING:
     import socket
@@ -77,6 +78,9 @@ class Reader(Protocol):
     def read(self) -> Datagrams | None:
         """The next round, valid until the next call; None when no socket has a datagram."""
 
+    def refused(self) -> list[int]:
+        """Rows whose packets were refused (ICMP), since the last call."""
+
     def close(self) -> None:
         """Gives the poller back."""
 
@@ -92,6 +96,8 @@ class KernelReader:
     def __init__(self, capacity: int) -> None:
         self._epoll = select.epoll()
         self._row_of = np.zeros(1024, np.int64)
+        self._sockets: dict[int, socket.socket] = {}
+        self._refused: list[int] = []
         self.resize(capacity)
 
     def resize(self, capacity: int) -> None:
@@ -120,11 +126,13 @@ class KernelReader:
         if descriptor >= len(self._row_of):
             self._row_of = np.concatenate([self._row_of, np.zeros(descriptor, np.int64)])
         self._row_of[descriptor] = row
+        self._sockets[descriptor] = sock
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def unregister(self, sock: socket.socket) -> None:
         """Takes the descriptor out of the poller."""
         self._epoll.unregister(sock.fileno())
+        del self._sockets[sock.fileno()]
 
     def read(self) -> Datagrams | None:
         """One poll, one ``recvmsg`` for each socket that has something."""
@@ -141,6 +149,11 @@ class KernelReader:
         truncated = (headers["flags"] & MSG_TRUNC) != 0
         if truncated.any():
             lengths[truncated & (lengths > 0)] = 0
+        if lengths.min() < 0:  # woken for the error queue
+            for index in np.flatnonzero(lengths < 0).tolist():
+                descriptor = events[index][0]
+                if take_errors(self._sockets[descriptor]):
+                    self._refused.append(int(self._row_of[descriptor]))
         headers["name_length"] = SOURCE_WORDS * 8
         headers["control_length"] = CONTROL_BYTES
         headers["flags"] = 0
@@ -157,6 +170,11 @@ class KernelReader:
             self._data[:count],
         )
 
+    def refused(self) -> list[int]:
+        """Rows whose packets were refused."""
+        refused, self._refused = self._refused, []
+        return refused
+
     def close(self) -> None:
         """Closes the epoll descriptor."""
         self._epoll.close()
@@ -167,6 +185,7 @@ class PortableReader:
 
     def __init__(self, capacity: int) -> None:
         self._selector = selectors.DefaultSelector()
+        self._refused: list[int] = []
         self._words: dict[object, NDArray[np.uint64]] = {}
         self.resize(capacity)
 
@@ -199,10 +218,17 @@ class PortableReader:
                 length, address = sock.recvfrom_into(self._views[slot])
                 self._sources[slot] = self._words_of(address)
             except (OSError, ValueError):
+                if take_errors(sock):
+                    self._refused.append(key.data)
                 continue
             lengths[slot] = length if length < SLOT_BYTES else 0
         count = len(ready)
         return Datagrams(rows, lengths, self._sources[:count], np.full(count, now), self._data[:count])
+
+    def refused(self) -> list[int]:
+        """Rows whose packets were refused."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def close(self) -> None:
         """Closes the selector."""

@@ -27,6 +27,7 @@ from rtp.packetizer import Sending, begin, set_codec
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
 from rtp.receive import Kind, Routes, SymmetricRtp
+from rtp.refusals import Refusals
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
 from rtp.stream import RATE, RtpStream
@@ -89,6 +90,7 @@ class MediaEngine:
         self._counters = Counters(capacity)
         self._delay = Delay(capacity, minimum=jitter_min_ms * RATE // 1000, maximum=jitter_max_ms * RATE // 1000)
         self._control = Control(capacity)
+        self._refusals = Refusals(capacity)
         concealment, noise = Concealment(capacity), ComfortNoise(capacity)
         self._bank = Bank(
             self._routes,
@@ -100,6 +102,7 @@ class MediaEngine:
             self._sending,
             self._counters,
             self._control,
+            self._refusals,
             capacity=capacity,
         )
         self._reports = Reports(self._control, self._sending, self._routes, self._reception, self._counters, self._rng)
@@ -205,6 +208,8 @@ class MediaEngine:
             now = time.monotonic()
             self._incoming.receive(count, now)
             self._dirty |= self._incoming.latched
+            for row in self._incoming.refused():
+                self._refusals.note(row, self._last_sign_of(row), now)
             self._reports.tick(self._streams, self._outgoing.tick, now)
             self._incoming.play_out(count)
             self._incoming.report_events(count)
@@ -224,6 +229,7 @@ class MediaEngine:
     def expect(self, stream: RtpStream, endpoint: Endpoint) -> None:
         """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
         self._routes.expect(stream.row, endpoint)
+        self._refusals.reset(stream.row)
 
     def apply(
         self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool
@@ -303,8 +309,16 @@ class MediaEngine:
         """See `RtpStream.seconds_since_life`."""
         if stream.closed:
             return math.inf
-        row, routes = stream.row, self._routes
-        return time.monotonic() - max(float(routes.last_heard[row]), float(routes.last_alive[row]))
+        return time.monotonic() - self._last_sign_of(stream.row)
+
+    def seconds_refused(self, stream: RtpStream) -> float:
+        """See `RtpStream.seconds_refused`."""
+        if stream.closed:
+            return 0.0
+        return self._refusals.lasted(stream.row, self._last_sign_of(stream.row), time.monotonic())
+
+    def _last_sign_of(self, row: int) -> float:
+        return max(float(self._routes.last_heard[row]), float(self._routes.last_alive[row]))
 
     def seconds_since_received(self, stream: RtpStream) -> float:
         """See `RtpStream.seconds_since_received`."""

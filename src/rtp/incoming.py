@@ -94,6 +94,10 @@ class Incoming:
         """Forgets this socket."""
         self._reader.unregister(sock)
 
+    def refused(self) -> list[int]:
+        """Rows whose packets were refused (ICMP), since the last call."""
+        return self._reader.refused()
+
     def close(self) -> None:
         """Stops reading."""
         self._reader.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rtp import kernel
 from rtp.endpoint import family_of
+from rtp.refusals import watch_errors
 
 if TYPE_CHECKING:
     import random
@@ -161,6 +162,7 @@ def _bind_pair(family: socket.AddressFamily, host: str, port: int) -> PortPair:
     rtcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CONTROL_BUFFER_BYTES)
     if kernel.AVAILABLE:
         rtp.setsockopt(socket.SOL_SOCKET, kernel.SO_TIMESTAMPNS, 1)
+    watch_errors(rtp)
     return PortPair(rtp, rtcp)
 
 

@@ -260,6 +260,10 @@ class RtpStream:
         """The same, with all that shows that the far end lives: packets of any payload type, and RTCP."""
         return self._engine.seconds_since_life(self)
 
+    def seconds_refused(self) -> float:
+        """For how long ICMP has said that nobody listens at the far end's port, with no sign of life since."""
+        return self._engine.seconds_refused(self)
+
     def close(self) -> None:
         """Ends everything at once: playbacks are cancelled, sinks closed, ports given back. May be called again."""
         if self.closed:

@@ -55,7 +55,13 @@ class KernelTransmitter:
         ]
         if min(results, default=length) == length:
             return []
-        return [index for index, sent in enumerate(results) if sent != length]
+        return [index for index, sent in enumerate(results) if sent != length and self._fails_again(index, length)]
+
+    def _fails_again(self, index: int, length: int) -> bool:
+        # A refusal of an earlier packet (ICMP) is reported by the next call, which sends nothing then.
+        descriptor, packet, address, address_length = self._calls[index]
+        sent: int = kernel.send_to(descriptor, packet, length, kernel.DONT_WAIT, address, address_length)
+        return sent != length
 
 
 class PortableTransmitter:
@@ -72,8 +78,14 @@ class PortableTransmitter:
         """One system call a row."""
         failed = []
         for index, (sock, packet, address) in enumerate(self._calls):
-            try:
-                sock.sendto(packet[:length], address)
-            except OSError:
+            if not (_sent(sock, packet[:length], address) or _sent(sock, packet[:length], address)):
                 failed.append(index)
         return failed
+
+
+def _sent(sock: socket.socket, packet: memoryview, address: tuple[str, int] | tuple[str, int, int, int]) -> bool:
+    try:
+        sock.sendto(packet, address)
+    except OSError:
+        return False
+    return True

@@ -222,6 +222,10 @@ class Call(CallAudio):
             return 0.0
         return self._media.seconds_of_silence(self._runtime.now())
 
+    def seconds_refused(self) -> float:
+        """For how long the far end's host has said that nobody listens at its RTP port (ICMP)."""
+        return self._media.seconds_refused() if self._media is not None else 0.0
+
     def end_silent(self, sentence: str) -> None:
         """The far end is taken for dead: the call is over at once, and BYE is sent in case it is not."""
         self._begin_end(603, EndCause.SILENCE, MEDIA_TIMEOUT)

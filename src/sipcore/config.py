@@ -220,7 +220,7 @@ class UserAgentConfig:
     """Seconds an outgoing call may ring before it is cancelled."""
     rtp_timeout: float = 60.0
     """Seconds without RTP or RTCP from the far end, while its audio is expected, after which a call is ended
-    (``EndCause.SILENCE``); 0: never."""
+    (``EndCause.SILENCE``); a sixth of it where its port is closed as well; 0: never."""
     info_types: tuple[str, ...] = ()
     """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
     register_rate: float = 50.0

@@ -137,6 +137,10 @@ class CallMedia:
             return 0.0
         return min(now - self._expected_since, self._stream.seconds_since_life())
 
+    def seconds_refused(self) -> float:
+        """For how long all that was sent has been refused (ICMP)."""
+        return self._stream.seconds_refused()
+
     # -- out -------------------------------------------------------------------------------------------------------
 
     def play(self, *sources: AudioInput) -> Playback:

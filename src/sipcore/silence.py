@@ -2,6 +2,8 @@
 
 A far end that detects silence (VAD) sends comfort noise or at least RTCP now and then, and either is a sign of life. On
 hold, whichever side holds, nothing is expected, and nothing is before the answer.
+
+Where the far end's host says all the while that nobody listens at its port (ICMP), a sixth of the time is enough.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_INTERVAL = 1.0
 """Seconds between two looks at all calls."""
+
+REFUSED_SHARE = 1 / 6
+"""Of the limit, where the far end's port is closed: time enough for one that opens it late, or moves."""
 
 
 class SilenceWatch:
@@ -49,9 +54,15 @@ class SilenceWatch:
         self._timer = None
         for call in tuple(self._calls()):
             try:
-                if call.seconds_of_silence() >= self._limit:
-                    call.end_silent(f"no RTP from the far end for {self._limit:g} s")
+                self._look_at(call)
             except Exception:
                 log.exception("watching %r failed", call)
         if any(True for _ in self._calls()):
             self.wake()
+
+    def _look_at(self, call: Call) -> None:
+        silent, patience = call.seconds_of_silence(), self._limit * REFUSED_SHARE
+        if silent >= self._limit:
+            call.end_silent(f"no RTP from the far end for {self._limit:g} s")
+        elif silent >= patience and call.seconds_refused() >= patience:
+            call.end_silent(f"no RTP from the far end for {patience:.2g} s, and its port is closed")

@@ -85,10 +85,52 @@ async def test_nothing_is_expected_on_hold(holder: str) -> None:
         assert here.ended.cause is EndCause.SILENCE
 
 
+@virtual_time
+async def test_a_far_end_whose_port_is_closed_is_given_less_time() -> None:
+    """Its host says so for ten seconds, and nothing comes from it (ICMP, RFC 1122 §4.1.3.3)."""
+    async with pair() as scene:
+        here, there = await scene.connect()
+        loop = asyncio.get_running_loop()
+        stream = scene.alice_media.streams[0]
+        stream.refused_since = loop.time()
+        await asyncio.sleep(100)
+        assert here.is_connected, "who is heard may close the port that he does not listen at"
+        stream.refused_since = before = loop.time()
+        fall_silent(scene)
+        ended = await here.wait_ended()
+        assert 10 <= loop.time() - before <= 12
+        assert (ended.cause, ended.by) == (EndCause.SILENCE, Party.NETWORK)
+        assert ended.description == "no RTP from the far end for 10 s, and its port is closed"
+        assert (await there.wait_ended()).reason == ended.reason
+
+
+@virtual_time
+async def test_a_port_that_is_closed_for_a_moment_or_on_hold_ends_nothing() -> None:
+    """The clock of a refusal begins when audio is expected, not before."""
+    async with pair() as scene:
+        here, there = await scene.connect()
+        loop = asyncio.get_running_loop()
+        stream = scene.alice_media.streams[0]
+        fall_silent(scene)
+        stream.refused_since = loop.time()
+        await asyncio.sleep(8)
+        stream.refused_since = None
+        await asyncio.sleep(30)
+        assert here.is_connected
+        await there.hold()
+        stream.refused_since = loop.time()
+        await asyncio.sleep(600)
+        assert here.is_connected
+        await there.resume()
+        await asyncio.sleep(8)
+        assert here.is_connected
+        stream.refused_since = stream.silent_since = None
+
+
 @both_loops
 async def test_over_real_sockets_nothing_is_left() -> None:
-    """Both agents talk; then the far one's audio stops while its signalling lives."""
-    quick = UserAgentConfig(sip_host="127.0.0.1", rtp_timeout=0.5)
+    """Both agents talk; then the far one's ports close while its signalling lives, which ICMP tells at once."""
+    quick = UserAgentConfig(sip_host="127.0.0.1", rtp_timeout=1.5)
     never = UserAgentConfig(sip_host="127.0.0.1", rtp_timeout=0)
     async with UserAgent(quick) as alice, UserAgent(never) as bob:
         here = alice.open_line(Account(f"alice@127.0.0.1:{alice.sip_address[1]}"))
@@ -96,12 +138,12 @@ async def test_over_real_sockets_nothing_is_left() -> None:
         answering: asyncio.Task[Call] = asyncio.create_task(first_call(there.incoming()))
         call = await here.call(there.address.text)
         far = await answering
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.8)
         assert call.is_connected, "audio of the far end, if only silence, is life"
         await bob.media.close()
         ended = await call.wait_ended()
         assert ended.cause is EndCause.SILENCE
-        assert ended.description == "no RTP from the far end for 0.5 s"
+        assert ended.description == "no RTP from the far end for 0.25 s, and its port is closed"
         assert (await far.wait_ended()).by is Party.REMOTE
         assert alice.media.statistics().streams == 0
 

@@ -38,6 +38,12 @@ class SilentStream:
     def seconds_since_life(self) -> float:
         return 0.0 if self.silent_since is None else asyncio.get_running_loop().time() - self.silent_since
 
+    refused_since: float | None = None
+    """Since when ICMP says that the far end's port is closed; None: it does not."""
+
+    def seconds_refused(self) -> float:
+        return 0.0 if self.refused_since is None else asyncio.get_running_loop().time() - self.refused_since
+
     def configure(self, remote: tuple[str, int], **settings: Any) -> None:
         self.settings.append({"remote": remote, **settings})
         self.event_payload_type = settings["dtmf_payload_type"]
