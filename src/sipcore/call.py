@@ -28,6 +28,7 @@ from sipcore.media import checked_digits
 from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.reasons import MEDIA_TIMEOUT, NORMAL_CLEARING
 from sipcore.protocol.session_events import (
+    SessionEarlyMedia,
     SessionEnded,
     SessionEstablished,
     SessionHeard,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from sipcore.events import InfoReceived, MessageReceived, Reason
     from sipcore.media import CallMedia
     from sipcore.protocol.invite_session import InviteSession
+    from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.reoffer import Direction
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.registration import Registration
@@ -179,6 +181,27 @@ class Call(CallAudio):
             self._runtime.pump()
         await self.connected()
 
+    async def progress(self) -> None:
+        """Early media: sends 183 to an incoming call that rings, with our SDP, and waits until audio may flow.
+
+        From then on, until :meth:`answer`, :meth:`reject` or the caller's CANCEL, the caller hears what is played:
+        announcements, music, the ringing of somewhere else. Nothing is charged for that as a rule, and networks cut it
+        off after a minute or a few. Where ringing is reliable (``CallPolicy.rel100``), so is the 183.
+
+        Raises:
+            NoOngoingCall: the call is over, or is not an incoming one.
+            MediaNotAcceptable: the caller made no offer in its INVITE and takes no reliable responses.
+            CallCancelled, CallRejected: the call ended before audio could flow.
+        """
+        if self._session.callee is None or self.ended is not None:
+            raise NoOngoingCall("There is no incoming call that could have early media")
+        if self.state in (CallState.TRYING, CallState.RINGING):
+            self._session.callee.progress(self._runtime.now())
+            self._runtime.pump()
+        await self._life.wait_flowing()
+        if self.ended is not None and self.ended.error is not None:
+            raise self.ended.error
+
     def reject(self, code: int = 603, reason: str = "") -> None:
         """Refuses an incoming call that still rings. ``code`` is 300-699."""
         if self._session.callee is not None and self._session.setting_up:
@@ -297,6 +320,10 @@ class Call(CallAudio):
             raise NoOngoingCall(f"The call with {self.remote} is not connected")
         return self._media
 
+    def _flowing_media(self) -> CallMedia:
+        early = self.state is CallState.RINGING and self._life.flows
+        return self._media if early and self._media is not None else self._connected_media()
+
     # -- hold and transfer -----------------------------------------------------------------------------------------
 
     async def hold(self) -> None:
@@ -383,6 +410,8 @@ class Call(CallAudio):
         match event:
             case SessionProvisional():
                 self._on_provisional(event)
+            case SessionEarlyMedia(media):
+                self._on_early_media(media)
             case SessionEstablished():
                 self._on_established(event)
             case SessionMediaChanged():
@@ -403,6 +432,13 @@ class Call(CallAudio):
             self._media.apply(event.media)
             self._early_media = True
         self._life.publish(CallRinging(event.code, event.reason, event.media is not None))
+
+    def _on_early_media(self, media: NegotiatedMedia) -> None:
+        if self._media is not None:
+            self._media.apply(media)
+        self._early_media = True
+        self._life.publish(CallRinging(183, "Session Progress", early_media=True))
+        self._life.flow()
 
     def _on_established(self, event: SessionEstablished) -> None:
         if self._media is not None:

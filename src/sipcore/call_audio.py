@@ -30,8 +30,8 @@ class CallAudio(ABC):
         self._media: CallMedia | None = None
 
     @abstractmethod
-    def _connected_media(self) -> CallMedia:
-        """The stream of the call that is up.
+    def _flowing_media(self) -> CallMedia:
+        """The stream of the call that is up, or has early media of ours.
 
         Raises:
             NoOngoingCall: it is not connected.
@@ -49,15 +49,15 @@ class CallAudio(ABC):
             NoOngoingCall: the call is not connected.
             InvalidAudio: when awaited: a source holds no audio.
         """
-        return self._connected_media().play(*sources)
+        return self._flowing_media().play(*sources)
 
     def mute(self) -> None:
         """Sends silence instead of what is played; RTP goes on. Idempotent."""
-        self._connected_media().mute()
+        self._flowing_media().mute()
 
     def unmute(self) -> None:
         """Undoes :meth:`mute`. Idempotent."""
-        self._connected_media().unmute()
+        self._flowing_media().unmute()
 
     @property
     def muted(self) -> bool:
@@ -66,11 +66,11 @@ class CallAudio(ABC):
 
     def pause_listening(self) -> None:
         """Readers of :meth:`audio` get silence from the next frame on; recordings and keys go on. Idempotent."""
-        self._connected_media().pause_listening(paused=True)
+        self._flowing_media().pause_listening(paused=True)
 
     def resume_listening(self) -> None:
         """Undoes :meth:`pause_listening`. Idempotent."""
-        self._connected_media().pause_listening(paused=False)
+        self._flowing_media().pause_listening(paused=False)
 
     @property
     def listening_paused(self) -> bool:
@@ -98,7 +98,7 @@ class CallAudio(ABC):
             NoOngoingCall: the call is not connected.
             ValueError: another rate.
         """
-        return self._connected_media().listen(rate, max_frames)
+        return self._flowing_media().listen(rate, max_frames)
 
     def talk(self, *, rate: int = 8000, max_frames: int = 50) -> Talker:
         """Somebody talks in place of what is played, which goes on silently; yields the far end's frames, unmixed.
@@ -108,7 +108,7 @@ class CallAudio(ABC):
             TalkInProgress: somebody else talks already.
             ValueError: another rate.
         """
-        return self._connected_media().talk(rate, max_frames)
+        return self._flowing_media().talk(rate, max_frames)
 
     def record(self, path: str | Path) -> WavSink:
         """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call.

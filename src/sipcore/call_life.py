@@ -25,6 +25,7 @@ class CallLife:
         loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[CallEnded] = loop.create_future()
+        self._flowing: asyncio.Future[None] = loop.create_future()
 
     @property
     def settled(self) -> bool:
@@ -45,8 +46,19 @@ class CallLife:
         for watcher in self._watchers:
             watcher(event)
 
+    @property
+    def flows(self) -> bool:
+        """Audio may flow in both directions, or might have: the call is over."""
+        return self._flowing.done()
+
+    def flow(self) -> None:
+        """Audio flows, before the answer or with it."""
+        if not self._flowing.done():
+            self._flowing.set_result(None)
+
     def settle(self) -> None:
         """The call is connected."""
+        self.flow()
         if not self._settled.done():
             self._settled.set_result(None)
 
@@ -61,6 +73,10 @@ class CallLife:
     async def wait_settled(self) -> None:
         """Waits until the call is connected, or over."""
         await asyncio.shield(self._settled)
+
+    async def wait_flowing(self) -> None:
+        """Waits until audio flows, or the call is over."""
+        await asyncio.shield(self._flowing)
 
     async def wait_over(self) -> CallEnded:
         """Waits until the call is over."""

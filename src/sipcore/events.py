@@ -150,12 +150,12 @@ RegistrationEvent = Registered | RegistrationFailed | Unregistered
 
 @dataclass(frozen=True, slots=True)
 class CallRinging:
-    """A provisional response above 100 arrived (outgoing), or the far end's INVITE did (incoming)."""
+    """A provisional response above 100 arrived (outgoing); the far end's INVITE did, or our 183 is out (incoming)."""
 
     code: int
     reason: str
     early_media: bool = False
-    """The response carried an SDP answer: what the far end plays now reaches the sinks."""
+    """The response carried an SDP answer: what the callee plays now is heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class CallEnded:
     reason: tuple[Reason, ...] = ()
     """Of the BYE, CANCEL or final response that ended it: sent where ``by`` is local, else received."""
     early_media: bool = False
-    """Audio of the far end could be heard before the answer (announcements often say why a call fails)."""
+    """Audio of the callee could be heard before the answer (announcements often say why a call fails)."""
 
     @property
     def answered_elsewhere(self) -> bool:

@@ -11,7 +11,7 @@ from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import with_reasons
 from sipcore.protocol.reliable import ReliableResponses
 from sipcore.protocol.session_context import SDP, capabilities, unreadable_body, warning
-from sipcore.protocol.session_events import SessionEnded
+from sipcore.protocol.session_events import SessionEarlyMedia, SessionEnded
 
 if TYPE_CHECKING:
     from sipcore.events import Reason
@@ -43,11 +43,17 @@ class CalleeSetup:
         """Where provisional responses are sent reliably (RFC 3262)."""
         self._answer_waits = False
         """Answered, but the 200 has to wait for a PRACK."""
+        self._early = False
+        """Audio flows before the answer: what is sent while it rings is 183 and not 180."""
+        self._early_waits = False
+        """It was asked for, but the 183 has to wait for a PRACK."""
+        self._answered_early = False
+        """The caller has acknowledged our answer in a reliable 183: the 200 holds none."""
 
     @property
     def offer_open(self) -> bool:
         """The caller's offer has not been answered yet: the 200 will do it."""
-        return not self._final_sent and bool(self.request.body)
+        return not self._final_sent and not self._answered_early and bool(self.request.body)
 
     @property
     def request(self) -> Request:
@@ -93,14 +99,40 @@ class CalleeSetup:
         return "100rel" in (token.lower() for token in self.request.list_of(header))
 
     def _ringing(self, now: float) -> None:
+        status = 183 if self._early else 180
+        answer = self._answer_body if self._early and not self._answered_early else b""
         if self._reliable is None:
-            self._respond(180, now)
+            self._respond(status, now, body=answer)
         elif not self._reliable.pending:
             # §13.2.1: the first reliable response that is no refusal makes the offer which the INVITE has not.
             offer_answer = self._session.offer_answer
             first = self._media is None and offer_answer is not None
-            self._reliable.send(180, now, offer=offer_answer.create_offer() if first and offer_answer else b"")
+            offer = offer_answer.create_offer() if first and offer_answer else b""
+            self._reliable.send(status, now, offer=offer, answer=answer)
         self._session.set_deadline("progress", now + PROGRESS_INTERVAL)
+
+    def progress(self, now: float) -> None:
+        """Early media: sends 183 with the answer that the 200 would hold (§13.3.1.1), reliably where ringing is.
+
+        :class:`~sipcore.protocol.session_events.SessionEarlyMedia` tells when audio may flow: at once, or when the
+        caller has acknowledged our 180 (RFC 3262 §3: one at a time).
+
+        Raises:
+            MediaNotAcceptable: the INVITE has no offer, and its caller takes no reliable responses: nothing can be
+                agreed on before the answer.
+        """
+        if self._final_sent or self._answer_waits or self._early:
+            return
+        if self._media is None and self._reliable is None:
+            raise MediaNotAcceptable("The caller made no offer, so there is no early media")
+        if self._reliable is not None and self._reliable.pending:
+            self._early_waits = True
+            return
+        if self._media is None:
+            return
+        self._early, self._early_waits = True, False
+        self._ringing(now)
+        self._session.emit(SessionEarlyMedia(self._media))
 
     def on_progress_deadline(self, now: float) -> None:
         """A minute of ringing has passed."""
@@ -122,7 +154,8 @@ class CalleeSetup:
         if unreadable:
             session.respond(transaction, 415, now, headers=unreadable)
             return
-        offered = reliable.holds_answer
+        offered = reliable.offers
+        self._answered_early |= reliable.answers
         reliable.acknowledged()
         if offered:
             session.respond(transaction, 200, now)
@@ -137,6 +170,8 @@ class CalleeSetup:
         if self._answer_waits:
             self._answer_waits = False
             self.answer(now)
+        elif self._early_waits:
+            self.progress(now)
 
     def _take_answer(self, prack: Request, now: float) -> None:
         """The PRACK answers the offer in our 180 (§5)."""
@@ -162,14 +197,14 @@ class CalleeSetup:
         offer_answer = session.offer_answer
         if self._final_sent or offer_answer is None:
             return
-        if self._reliable is not None and self._reliable.holds_answer:
+        if self._reliable is not None and self._reliable.delays_final:
             self._answer_waits = True
             return
         self._end_ringing()
         session.cancel_deadline("progress")
         session.cancel_deadline("expiry")
         offered = self._media is None
-        body = offer_answer.create_offer() if offered else self._answer_body
+        body = offer_answer.create_offer() if offered else b"" if self._answered_early else self._answer_body
         timer = session.timer.answers(self.request, now)
         response = make_response(
             self.request,
@@ -228,7 +263,15 @@ class CalleeSetup:
         error = CallCancelled(sentence, code=487)
         self._session.end(SessionEnded(EndCause.CANCELLED, Party.REMOTE, 487, sentence, error, reasons), now)
 
-    def _respond(self, status: int, now: float, *, reason: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def _respond(
+        self,
+        status: int,
+        now: float,
+        *,
+        reason: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+    ) -> None:
         session = self._session
         session.context.layer.respond(
             self.transaction,
@@ -239,6 +282,8 @@ class CalleeSetup:
                 to_tag=session.local_tag,
                 contact=session.identity.contact(self.transaction.flow) if status < 300 else "",
                 headers=headers,
+                body=body,
+                content_type=SDP,
                 server=session.context.user_agent,
             ),
             now,

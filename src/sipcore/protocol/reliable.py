@@ -27,6 +27,8 @@ class _Unacknowledged:
     number: int
     offered: bool
     """It carries our offer, so the PRACK must carry the answer (§5)."""
+    answered: bool
+    """It carries our answer."""
     interval: float
     gives_up_at: float
 
@@ -46,11 +48,21 @@ class ReliableResponses:
         return self._pending is not None
 
     @property
-    def holds_answer(self) -> bool:
-        """The 2xx has to wait: a session description is on its way in a response not acknowledged yet (§3)."""
+    def offers(self) -> bool:
+        """The PRACK that is waited for has to carry the answer to our offer (§5)."""
         return self._pending is not None and self._pending.offered
 
-    def send(self, status: int, now: float, *, offer: bytes = b"") -> None:
+    @property
+    def answers(self) -> bool:
+        """With the PRACK that is waited for, the caller's offer is answered (§5)."""
+        return self._pending is not None and self._pending.answered
+
+    @property
+    def delays_final(self) -> bool:
+        """The 2xx has to wait: a session description is on its way in a response not acknowledged yet (§3)."""
+        return self.offers or self.answers
+
+    def send(self, status: int, now: float, *, offer: bytes = b"", answer: bytes = b"") -> None:
         """Sends one, and repeats it after T1, 2 T1, 4 T1 … until its PRACK comes."""
         session, timers = self._session, self._session.context.timers
         self._number += 1
@@ -60,11 +72,13 @@ class ReliableResponses:
             to_tag=session.local_tag,
             contact=session.identity.contact(self._invite.flow),
             headers=(("Require", "100rel"), ("RSeq", str(self._number))),
-            body=offer,
+            body=offer or answer,
             content_type=SDP,
             server=session.context.user_agent,
         )
-        self._pending = _Unacknowledged(response, self._number, bool(offer), timers.t1, now + timers.timeout)
+        self._pending = _Unacknowledged(
+            response, self._number, bool(offer), bool(answer), timers.t1, now + timers.timeout
+        )
         session.context.layer.respond(self._invite, response, now)
         session.set_deadline("reliable", now + timers.t1)
 

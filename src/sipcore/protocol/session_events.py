@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.reoffer import Offer
 
 __all__ = [
+    "SessionEarlyMedia",
     "SessionEnded",
     "SessionEstablished",
     "SessionEvent",
@@ -34,6 +35,13 @@ class SessionProvisional:
     code: int
     reason: str
     media: NegotiatedMedia | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEarlyMedia:
+    """Our 183 with an answer is out, or need not hold one any more: audio may flow before the call is answered."""
+
+    media: NegotiatedMedia
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,7 @@ class SessionReferFailed:
 
 SessionEvent = (
     SessionProvisional
+    | SessionEarlyMedia
     | SessionEstablished
     | SessionMediaChanged
     | SessionOfferSettled
