@@ -6,12 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtp.sources import close_source
+
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
 
@@ -40,6 +43,8 @@ class Playback:
         self._done = asyncio.Event()
         self._completed = False
         self._cancelled = False
+        self.release: Callable[[], None] | None = None
+        """Called once at the end: what was played gives back its files. For the queue."""
         self.played_samples = 0
         """Samples handed to the network so far, silence of a live source that ran dry not counted."""
 
@@ -74,6 +79,8 @@ class Playback:
         if not self.done:
             self._completed = completed
             self._done.set()
+            if self.release is not None:
+                self.release()
 
     async def wait(self) -> PlaybackResult:
         """Waits for the end. A cancelled wait does not stop the playback."""
@@ -97,6 +104,7 @@ class PlaybackQueue:
     def add(self, source: AudioSource) -> Playback:
         """Queues a source behind what is queued."""
         playback = Playback(source.total_samples, self._rate)
+        playback.release = partial(close_source, source)
         self._queue.append((playback, source))
         return playback
 

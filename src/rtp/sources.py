@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArraySource", "AudioSource", "QueueSource"]
+__all__ = ["ArraySource", "AudioSource", "LoopedSource", "QueueSource", "close_source"]
+
+logger = logging.getLogger(__name__)
 
 
 class AudioSource(Protocol):
@@ -26,6 +29,16 @@ class AudioSource(Protocol):
     def read(self, samples: int) -> NDArray[np.int16]:
         """Up to ``samples`` samples, int16 (n,). Fewer than asked for are padded with silence, or with what plays next
         when the source is exhausted."""
+
+
+def close_source(source: AudioSource) -> None:
+    """It is not played any more: one that has a ``close`` method gives back what it holds."""
+    close = getattr(source, "close", None)
+    if close is not None:
+        try:
+            close()
+        except Exception:
+            logger.exception("an audio source failed to close")
 
 
 class ArraySource:
@@ -57,6 +70,42 @@ class ArraySource:
         position = self._position
         self._position = position + samples
         return self._samples[position : position + samples]
+
+
+class LoopedSource:
+    """Samples again and again."""
+
+    def __init__(self, samples: NDArray[np.int16], total_samples: int | None = None) -> None:
+        """
+        Args:
+            samples: int16 (n,), n >= 1; not copied.
+            total_samples: when to stop; None: never.
+
+        Raises:
+            ValueError: another type or shape.
+        """
+        if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
+            raise ValueError(f"samples are {samples.dtype} {samples.shape}, not int16 (n,) with n >= 1")
+        self._samples = samples
+        self._total = total_samples
+        self._position = 0
+
+    @property
+    def total_samples(self) -> int | None:
+        """When it stops, or None."""
+        return self._total
+
+    @property
+    def exhausted(self) -> bool:
+        """It has stopped."""
+        return self._total is not None and self._position >= self._total
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        """The next up to ``samples`` samples."""
+        start = self._position
+        end = start + samples if self._total is None else min(start + samples, self._total)
+        self._position = end
+        return self._samples[np.arange(start, end) % len(self._samples)]
 
 
 class QueueSource:

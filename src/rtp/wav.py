@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ import soundfile
 import soxr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["AudioError", "NoSamples", "NotAudio", "load_wav", "load_wav_in_thread"]
+__all__ = ["AudioError", "NoSamples", "NotAudio", "load_wav", "load_wav_in_thread", "open_audio", "to_int16"]
 
 INLINE_BYTES = 65_536
 """A file up to this size is decoded in about a millisecond: less than a thread would take to answer."""
@@ -48,19 +51,40 @@ def load_wav(data: bytes | bytearray | memoryview | str | Path, rate: int = 8000
         NotAudio: not a readable audio file (or no such file).
         NoSamples: audio without a sample.
     """
-    name = str(data) if isinstance(data, str | Path) else "the data"
-    try:
-        with soundfile.SoundFile(str(data) if isinstance(data, str | Path) else io.BytesIO(data)) as file:
-            if file.frames > MAX_SECONDS * file.samplerate:
-                raise AudioError(f"{name}: longer than {MAX_SECONDS // 3600} hours")
-            samples = _decode(file, rate)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        reason = getattr(error, "error_string", "") or str(error)
-        raise NotAudio(f"{name} is not a readable audio file: {reason.strip().rstrip('.')}") from error
+    name = _name(data)
+    with open_audio(data) as file:
+        if file.frames > MAX_SECONDS * file.samplerate:
+            raise AudioError(f"{name}: longer than {MAX_SECONDS // 3600} hours")
+        samples = _decode(file, rate)
     if not len(samples):
         raise NoSamples(f"{name} has no samples")
     samples.flags.writeable = False
     return samples
+
+
+@contextmanager
+def open_audio(data: bytes | bytearray | memoryview | str | Path) -> Iterator[soundfile.SoundFile]:
+    """A file, or the bytes of one, opened to be read.
+
+    Raises:
+        NotAudio: not a readable audio file (or no such file), or damaged where it is being read.
+    """
+    try:
+        with soundfile.SoundFile(str(data) if isinstance(data, str | Path) else io.BytesIO(data)) as file:
+            yield file
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        reason = getattr(error, "error_string", "") or str(error)
+        raise NotAudio(f"{_name(data)} is not a readable audio file: {reason.strip().rstrip('.')}") from error
+
+
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """From -1..1, rounded and clipped."""
+    scaled = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0) * 32768.0
+    return np.asarray(np.clip(np.rint(scaled), -32768, 32767), np.int16)
+
+
+def _name(data: bytes | bytearray | memoryview | str | Path) -> str:
+    return str(data) if isinstance(data, str | Path) else "the data"
 
 
 async def load_wav_in_thread(data: bytes | bytearray | memoryview | str | Path, rate: int = 8000) -> NDArray[np.int16]:
@@ -77,5 +101,4 @@ def _decode(file: soundfile.SoundFile, rate: int) -> NDArray[np.int16]:
     mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1, dtype=np.float32)
     if file.samplerate != rate and len(mono):
         mono = soxr.resample(mono, file.samplerate, rate, quality="HQ")
-    scaled = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0) * 32768.0
-    return np.asarray(np.clip(np.rint(scaled), -32768, 32767), np.int16)
+    return to_int16(mono)

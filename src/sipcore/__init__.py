@@ -66,6 +66,7 @@ from sipcore.presets import Preset, preset, preset_names
 from sipcore.protocol.admission import TrafficStatistics
 from sipcore.protocol.identity import Caller
 from sipcore.registration import Registration
+from sipcore.sounds import AudioSource, KeyTones, Mixed, Tone
 from sipcore.transfer import ReferRequest, Transfer
 from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
@@ -73,6 +74,7 @@ from sipcore.useragent import UserAgent
 __all__ = [
     "Account",
     "AccountNotRegistered",
+    "AudioSource",
     "AuthenticationFailed",
     "Call",
     "CallAnswered",
@@ -99,10 +101,12 @@ __all__ = [
     "InvalidAudio",
     "InvalidHeader",
     "InvalidRequest",
+    "KeyTones",
     "Limits",
     "Lost",
     "MediaNotAcceptable",
     "MessageReceived",
+    "Mixed",
     "NoOngoingCall",
     "Party",
     "Preset",
@@ -122,6 +126,7 @@ __all__ = [
     "TalkInProgress",
     "Timers",
     "TlsConfig",
+    "Tone",
     "Trace",
     "TrafficStatistics",
     "Transfer",

@@ -39,17 +39,22 @@ class CallAudio(ABC):
 
     # -- what the far end hears ------------------------------------------------------------------------------------
 
-    def play(self, *sources: AudioInput) -> Playback:
+    def play(self, *sources: AudioInput, loop: bool = False, gain_db: float = 0.0) -> Playback:
         """Queues audio behind whatever is playing, gap-free; ``await`` the result for the end.
 
         Args:
-            sources: paths or bytes of anything libsndfile reads, or int16 arrays (samples,) at 8,000 Hz.
+            sources: paths or bytes of anything libsndfile reads, decoded while it plays when it is long; int16 arrays
+                (samples,) at 8,000 Hz; :class:`~sipcore.Tone`, :class:`~sipcore.KeyTones`, :class:`~sipcore.Mixed`;
+                or anything with the methods of :class:`~sipcore.AudioSource`. They play one behind the other.
+            loop: again and again, until the result is cancelled: files and arrays only.
+            gain_db: louder or softer, in decibels; what would be too loud is clipped.
 
         Raises:
             NoOngoingCall: the call is not connected.
             InvalidAudio: when awaited: a source holds no audio.
+            InvalidRequest: at once, or when awaited: what cannot be repeated shall be.
         """
-        return self._flowing_media().play(*sources)
+        return self._flowing_media().play(*sources, loop=loop, gain_db=gain_db)
 
     def mute(self) -> None:
         """Sends silence instead of what is played; RTP goes on. Idempotent."""

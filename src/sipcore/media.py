@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from rtp.listener import Listener
 from rtp.sinks import Gate, QueueSink, WavSink
-from rtp.sources import ArraySource
+from rtp.sources import close_source
 from rtp.stream import AlreadyTalking, PlaybackResult
 from rtp.talker import Talker
-from rtp.wav import AudioError, load_wav
+from rtp.wav import AudioError
 from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall, TalkInProgress
+from sipcore.sounds import AudioInput, needs_reading, open_sounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rtp.engine import MediaEngine
+    from rtp.sources import AudioSource
     from rtp.statistics import StreamStatistics
     from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["AudioInput", "CallMedia", "Playback", "checked_digits"]
 
 log = logging.getLogger(__name__)
-
-AudioInput: TypeAlias = "str | Path | bytes | NDArray[np.int16]"
-"""A path, the bytes of a file that libsndfile reads, or int16 samples (n,) at 8,000 Hz."""
 
 DIGITS = frozenset("0123456789*#ABCD")
 
@@ -143,23 +143,24 @@ class CallMedia:
 
     # -- out -------------------------------------------------------------------------------------------------------
 
-    def play(self, *sources: AudioInput) -> Playback:
-        """Queues audio; arrays at once, files as soon as they are decoded (off the loop's thread), in this order."""
+    def play(self, *sources: AudioInput, loop: bool = False, gain_db: float = 0.0) -> Playback:
+        """Queues audio; what is there already at once, files as soon as their beginning is decoded (off the loop's
+        thread), in this order."""
         playback = Playback()
         waiting = self._last is not None and not self._last.done()
-        arrays = [source for source in sources if isinstance(source, np.ndarray)]
-        if len(arrays) == len(sources) and not waiting:
-            self._queue(playback, arrays)
+        if not waiting and not any(needs_reading(source) for source in sources):
+            playback.queue(self._stream.play(open_sounds(sources, loop=loop, gain_db=gain_db)))
         else:
-            self._last = asyncio.create_task(self._decode(playback, sources, self._last if waiting else None))
+            opening = partial(open_sounds, sources, loop=loop, gain_db=gain_db)
+            self._last = asyncio.create_task(self._open(playback, opening, self._last if waiting else None))
             playback.prepare(self._last)
         return playback
 
-    async def _decode(
-        self, playback: Playback, sources: tuple[AudioInput, ...], before: asyncio.Task[None] | None
+    async def _open(
+        self, playback: Playback, opening: Callable[[], AudioSource], before: asyncio.Task[None] | None
     ) -> None:
         try:
-            arrays = await asyncio.to_thread(lambda: [_samples(source) for source in sources])
+            source = await asyncio.to_thread(opening)
         except AudioError as error:
             raise InvalidAudio(str(error), field="sources") from error
         except OSError as error:
@@ -167,12 +168,10 @@ class CallMedia:
         finally:
             if before is not None:
                 await asyncio.wait({before})
-        if not self._closed:
-            self._queue(playback, arrays)
-
-    def _queue(self, playback: Playback, arrays: list[NDArray[np.int16]]) -> None:
-        samples = np.concatenate(arrays) if arrays else np.zeros(0, np.int16)
-        playback.queue(self._stream.play(ArraySource(samples)))
+        if self._closed:
+            close_source(source)
+        else:
+            playback.queue(self._stream.play(source))
 
     def mute(self) -> None:
         """Sends silence instead."""
@@ -268,9 +267,3 @@ def checked_digits(digits: str) -> str:
     if not wanted or set(wanted) - DIGITS:
         raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
     return wanted
-
-
-def _samples(source: AudioInput) -> NDArray[np.int16]:
-    if isinstance(source, np.ndarray):
-        return source
-    return load_wav(Path(source) if isinstance(source, str) else source)

@@ -1,7 +1,7 @@
 """The map of docs/architecture.md as a test: arrows point one way.
 
     service --> sipcore (shell) --> sipcore.net --> sipcore.protocol --> sipmessage (through headers.py only)
-                     +-> sipcore/media.py --> rtp --> numpy, aiortp.packet (through packet.py only)
+                     +-> sipcore/media.py, sounds.py --> rtp --> numpy, aiortp.packet (through packet.py only)
 
 Every import counts: at the top, inside a function, and for type checking only.
 """
@@ -52,7 +52,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "sipmessage": {"sipcore.protocol.headers"},
     "aiortp": {"rtp.packet"},
     "dns": {"sipcore.net"},
-    "numpy": {"rtp", "sipcore.media", "sipcore.call_audio", "service"},
+    "numpy": {"rtp", "sipcore.media", "sipcore.sounds", "sipcore.call_audio", "service"},
     "soundfile": {"rtp", "service.demo"},
     "soxr": {"rtp"},
     "matplotlib": {"service.demo"},
@@ -151,7 +151,7 @@ def room_of(module: str) -> str:
             return "net"
         case ["sipcore", "protocol", *_]:
             return "protocol"
-        case ["sipcore", "media"]:
+        case ["sipcore", "media" | "sounds"]:
             return "media"
         case ["sipcore", *_]:
             return "values" if module in VALUES else "shell"

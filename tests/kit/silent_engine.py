@@ -52,7 +52,9 @@ class SilentStream:
         """Takes as long as the audio lasts."""
         playback = Playback(source.total_samples, 8000)
         self.playing.append(playback)
-        total = source.total_samples or 0
+        if source.total_samples is None:
+            return playback
+        total = source.total_samples
 
         def finish() -> None:
             if not playback.done:
