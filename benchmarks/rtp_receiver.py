@@ -1,92 +1,133 @@
 """The far end of `rtp_jitter.py`: takes RTP with the kernel's receive times, sends each packet back, and measures.
 
-It runs in a process of its own. The kernel stamps a packet when it arrives, on the loopback inside the sender's own
-``send``, so what is measured does not depend on when this process gets to read it.
+It runs in a process of its own, on this machine or another. The kernel stamps a packet when it arrives (on the loopback
+inside the sender's own ``send``), so what is measured does not depend on when this process gets to read it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import Window, raise_file_limit
+from rtp_channel import Channel
 
 from rtp import kernel
 from rtp.datagrams import make_reader
 from rtp.endpoint import endpoint_of_words
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["HISTOGRAM_EDGES_MS", "receive"]
+__all__ = ["HISTOGRAM_EDGES_MS", "listen"]
 
-HOST = "127.0.0.1"
 PERIOD = 0.02
 RATE = 8000
 LOOK_SECONDS = 0.002
 """How often the sockets are looked at."""
+MOST_CALLS = 20_000
 
 HISTOGRAM_EDGES_MS = np.linspace(0, 60, 241)
 TIME_LINE_SECONDS = 0.1
 
+Record = list[tuple["NDArray[np.int64]", "NDArray[np.float64]", "NDArray[np.int64]", "NDArray[np.int64]"]]
 
-def receive(calls: int, pipe: Connection) -> None:
-    """The process: sends its ports, records between "begin" and "end", sends the measures."""
+
+def listen(
+    address: tuple[str, int], ready: Callable[[int], None], affinity: int | None = None, *, once: bool = False
+) -> None:
+    """Serves one window after the other, one at a time.
+
+    Args:
+        address: of the control connection; port 0: any.
+        ready: gets the port.
+        affinity: the core that this process is bound to.
+        once: only one window.
+    """
+    if affinity is not None:
+        os.sched_setaffinity(0, {affinity})
+    with socket.create_server(address) as server:
+        ready(server.getsockname()[1])
+        while True:
+            connection, (host, *_) = server.accept()
+            channel = Channel(connection)
+            try:
+                _serve(channel)
+            except ConnectionError as error:
+                print(f"{host}: {error}", flush=True)
+            finally:
+                channel.close()
+            if once:
+                return
+
+
+def _serve(channel: Channel) -> None:
+    calls = channel.receive().get("calls")
+    if not isinstance(calls, int) or not 0 < calls <= MOST_CALLS:
+        raise ConnectionError(f"wants no 1 to {MOST_CALLS} calls")
     raise_file_limit(calls + 100)
     reader = make_reader(max(16, calls))
-    sockets = []
-    for row in range(calls):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind((HOST, 0))
-        sock.setblocking(False)
-        if kernel.AVAILABLE:
-            sock.setsockopt(socket.SOL_SOCKET, kernel.SO_TIMESTAMPNS, 1)
-        reader.register(sock, row)
-        sockets.append(sock)
-    pipe.send([sock.getsockname()[1] for sock in sockets])
+    with contextlib.ExitStack() as stack:
+        stack.callback(reader.close)
+        sockets = []
+        for row in range(calls):
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock.bind((channel.local_host, 0))
+            sock.setblocking(False)
+            if kernel.AVAILABLE:
+                sock.setsockopt(socket.SOL_SOCKET, kernel.SO_TIMESTAMPNS, 1)
+            reader.register(sock, row)
+            sockets.append(sock)
+        channel.send({"ports": [sock.getsockname()[1] for sock in sockets]})
+        channel.send(_record(channel, reader, sockets))
+
+
+def _record(channel: Channel, reader: Any, sockets: list[socket.socket]) -> dict[str, Any]:
+    """Echoes until the window ends; what arrived in it."""
     back: dict[int, tuple[Any, ...]] = {}
-    record: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
+    record: Record = []
     begin = end = 0.0
     window = Window()
     while not end:
-        if pipe.poll():
-            match pipe.recv():
-                case "begin":
-                    begin = time.time()
-                    window.begin()
-                case "end":
-                    end = time.time()
-                    window.end()
+        match channel.poll():
+            case {"do": "begin"}:
+                begin = time.time()
+                window.begin()
+            case {"do": "end"}:
+                end = time.time()
+                window.end()
         while (datagrams := reader.read()) is not None:
             headers = np.ascontiguousarray(datagrams.data[:, :12])
-            record.append(
-                (
-                    datagrams.rows,
-                    datagrams.arrivals,
-                    headers.view(">u2")[:, 1].astype(np.int64),
-                    headers.view(">u4")[:, 1].astype(np.int64),
+            if begin:
+                record.append(
+                    (
+                        datagrams.rows,
+                        datagrams.arrivals,
+                        headers.view(">u2")[:, 1].astype(np.int64),
+                        headers.view(">u4")[:, 1].astype(np.int64),
+                    )
                 )
-            )
             for slot, (row, length) in enumerate(zip(datagrams.rows.tolist(), datagrams.lengths.tolist(), strict=True)):
+                if length <= 0:
+                    continue
                 if row not in back:
                     back[row] = endpoint_of_words(datagrams.sources[slot]).address
-                sockets[row].sendto(datagrams.data[slot, :length].data, back[row])
+                with contextlib.suppress(OSError):  # a sender that has gone
+                    sockets[row].sendto(datagrams.data[slot, :length].data, back[row])
         time.sleep(LOOK_SECONDS)
     if not record:
-        pipe.send({"streams": 0, "packets": 0})
-        return
+        return {"streams": 0, "packets": 0}
     rows, arrivals, sequences, timestamps = (np.concatenate(parts) for parts in zip(*record, strict=True))
     inside = (arrivals >= begin) & (arrivals < end)
-    result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], calls)
+    result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], len(sockets))
     result["receiver_cpu_cores"] = window.cpu / window.wall
-    pipe.send(result)
-    for sock in sockets:
-        sock.close()
-    reader.close()
+    return result
 
 
 def measure(

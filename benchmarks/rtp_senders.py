@@ -1,0 +1,271 @@
+"""The senders that `rtp_jitter.py` compares, each in a process of its own.
+
+rows   the engine of this project: one clock, streams as rows of arrays; playing audio, with jitter buffers, RTCP and
+       statistics at work.
+task   what people write first: an asyncio task for each call that encodes a frame, sends it and sleeps to its next
+       deadline, and a datagram protocol for each that decodes what comes. Sleeping relative to the last packet, as many
+       do, would run slow besides; this one does not.
+bare   a loop over sockets that sends prepared packets and reads what comes back: what Python can do at best.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from common import Window, raise_file_limit
+
+from rtp.engine import MediaEngine
+from rtp.g711 import Law, decode, encode
+from sipcore.tuning import tune_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+__all__ = ["PERIOD", "SENDERS", "Job", "send"]
+
+PERIOD = 0.02
+FRAME = 160
+RATE = 8000
+SENDERS = ("rows", "task", "bare")
+PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a sender's process is to do."""
+
+    sender: str
+    targets: list[tuple[str, int]]
+    """Where each stream goes."""
+    local_host: str
+    codec: Literal["PCMU", "PCMA"]
+    uvloop: bool
+    affinity: int | None
+    """The core that the process is bound to."""
+    tuned: bool
+    """Thread switches and garbage collection as the server sets them."""
+
+
+class EndlessTone:
+    """A source that never ends."""
+
+    total_samples = None
+    exhausted = False
+
+    def __init__(self, hertz: float) -> None:
+        self._samples = (8000 * np.sin(2 * np.pi * hertz * np.arange(16000) / RATE)).astype(np.int16)
+        self._position = 0
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        """Two seconds over and over."""
+        start = self._position
+        self._position = (start + samples) % 16000
+        return self._samples[start : start + samples]
+
+
+def send(job: Job, pipe: Connection) -> None:
+    """The process: "ready" when it sends, "begin" and "end" of the window come in, then the result goes out."""
+    if job.affinity is not None:
+        os.sched_setaffinity(0, {job.affinity})
+    raise_file_limit(2 * len(job.targets) + 100)
+    if job.tuned:
+        tune_interpreter()
+    match job.sender:
+        case "rows":
+            _run(job, _send_rows(job, pipe))
+        case "task":
+            _run(job, _send_tasks(job, pipe))
+        case _:
+            _send_bare(job, pipe)
+
+
+def _run(job: Job, work: Coroutine[Any, Any, None]) -> None:
+    factory = None
+    if job.uvloop:
+        with contextlib.suppress(ImportError):
+            from uvloop import new_event_loop as factory
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
+
+
+def resident_kib() -> float:
+    """Memory of this process that is in use; 0.0 where nobody tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+async def _send_rows(job: Job, pipe: Connection) -> None:
+    engine = MediaEngine(ports=(16384, 32767))
+    await engine.start()
+    empty = resident_kib()
+    tones = [EndlessTone(300 + 10 * number) for number in range(10)]
+    payload_type = PAYLOAD_TYPES[job.codec]
+    streams = []
+    for number, target in enumerate(job.targets):
+        stream = engine.open_stream(job.local_host)
+        stream.configure(
+            target, codec=job.codec, payload_type=payload_type, receive_payload_types={payload_type: job.codec}
+        )
+        stream.play(tones[number % len(tones)])
+        streams.append(stream)
+    window = Window()
+    before = engine.statistics()
+    pipe.send("ready")
+    while True:
+        if pipe.poll():
+            if pipe.recv() == "end":
+                break
+            before = engine.statistics()
+            window.begin()
+        await asyncio.sleep(0.05)
+    window.end()
+    after = engine.statistics()
+    received = [stream.statistics() for stream in streams]
+    pipe.send(
+        {
+            "cpu": window.cpu,
+            "wall": window.wall,
+            "ticks": after.ticks - before.ticks,
+            "missed_ticks": after.missed_ticks - before.missed_ticks,
+            "tick_ms_p50": after.tick_ms_p50,
+            "tick_ms_p99": after.tick_ms_p99,
+            "clock_lateness_ms_p99": after.lateness_ms_p99,
+            "echo_lost": sum(one.lost for one in received),
+            "echo_late": sum(one.late for one in received),
+            "echo_concealed": sum(one.concealed for one in received),
+            "kib_per_call": (resident_kib() - empty) / len(streams),
+        }
+    )
+    await engine.close()
+
+
+class _Call(asyncio.DatagramProtocol):
+    """One call of the baseline that people know."""
+
+    def __init__(self, tone: EndlessTone, law: Law, payload_type: int) -> None:
+        self._tone, self._law, self._payload_type = tone, law, payload_type
+        self._ssrc = random.getrandbits(32)
+        self.heard: NDArray[np.int16] | None = None
+        self.ticks = self.missed = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.heard = decode(np.frombuffer(data, np.uint8)[12:], self._law)
+
+    async def talk(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        start, sequence = loop.time(), 0
+        while True:
+            sequence += 1
+            self.ticks += 1
+            delay = start + sequence * PERIOD - loop.time()
+            self.missed += delay < -PERIOD
+            await asyncio.sleep(max(0.0, delay))
+            header = struct.pack(
+                "!BBHII", 0x80, self._payload_type, sequence & 0xFFFF, sequence * FRAME & 0xFFFFFFFF, self._ssrc
+            )
+            self._transport.sendto(header + encode(self._tone.read(FRAME), self._law).tobytes())
+
+
+async def _send_tasks(job: Job, pipe: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    empty = resident_kib()
+    calls = []
+    tasks = []
+    for number, target in enumerate(job.targets):
+        _, call = await loop.create_datagram_endpoint(
+            lambda number=number: _Call(EndlessTone(300 + number % 10), Law[job.codec], PAYLOAD_TYPES[job.codec]),  # type: ignore[misc]
+            remote_addr=target,
+        )
+        calls.append(call)
+        tasks.append(asyncio.create_task(call.talk()))
+    window = Window()
+    pipe.send("ready")
+    while True:
+        if pipe.poll():
+            if pipe.recv() == "end":
+                break
+            for call in calls:
+                call.ticks = call.missed = 0
+            window.begin()
+        await asyncio.sleep(0.05)
+    window.end()
+    pipe.send(
+        {
+            "cpu": window.cpu,
+            "wall": window.wall,
+            "ticks": sum(call.ticks for call in calls),
+            "missed_ticks": sum(call.missed for call in calls),
+            "kib_per_call": (resident_kib() - empty) / len(calls),
+        }
+    )
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def _send_bare(job: Job, pipe: Connection) -> None:
+    rng = random.Random()
+    poller = select.epoll()
+    calls = []
+    readers = {}
+    for target in job.targets:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((job.local_host, 0))
+        sock.connect(target)
+        sock.setblocking(False)
+        poller.register(sock, select.EPOLLIN)
+        head = struct.pack("!BBHII", 0x80, PAYLOAD_TYPES[job.codec], 0, 0, rng.getrandbits(32))
+        calls.append((sock.send, bytearray(head + b"\x55" * FRAME)))
+        readers[sock.fileno()] = sock
+    inbox = bytearray(2048)
+    window = Window()
+    ticks = missed = sequence = 0
+    pipe.send("ready")
+    start = time.monotonic()
+    while True:
+        deadline = start + (sequence + 1) * PERIOD
+        delay = deadline - time.monotonic()
+        if delay > 0:
+            time.sleep(delay)
+        elif delay < -PERIOD:
+            missed += 1
+        sequence += 1
+        ticks += 1
+        header = struct.pack("!HI", sequence & 0xFFFF, sequence * FRAME & 0xFFFFFFFF)
+        for transmit, packet in calls:
+            packet[2:8] = header
+            # A full buffer, or a far end that is not there yet: what is lost, the receiver counts.
+            with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+                transmit(packet)
+        while events := poller.poll(0, len(calls)):
+            for descriptor, _ in events:
+                with contextlib.suppress(ConnectionRefusedError):
+                    readers[descriptor].recv_into(inbox)
+        if ticks % 3 == 0 and pipe.poll():
+            if pipe.recv() == "end":
+                break
+            ticks = missed = 0
+            window.begin()
+    window.end()
+    pipe.send({"cpu": window.cpu, "wall": window.wall, "ticks": ticks, "missed_ticks": missed})
