@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import machine, median_of, print_table, raise_file_limit, write_json
-from rtp_jitter import EndlessTone
+from rtp_senders import EndlessTone
 
 from rtp.engine import MediaEngine
 
