@@ -2,7 +2,7 @@
 
 The streams of one engine talk to each other in pairs over the loopback, both ways, with jitter buffers, RTCP and
 statistics at work. Nobody waits for a clock: the ticks are driven by hand, one behind the other, and what is measured
-is the CPU time of the thread. Other programs cost it caches, some ten per cent, and nothing else; the bare loop,
+is the CPU time of the process. Other programs cost it caches, some ten per cent, and nothing else; the bare loop,
 measured beside it, shows how many.
 
 How to read the tables
@@ -65,7 +65,7 @@ PHASES = {
 
 
 class Stopwatch:
-    """CPU time of this thread by phase."""
+    """CPU time by phase."""
 
     def __init__(self) -> None:
         self.spent: defaultdict[str, float] = defaultdict(float)
@@ -86,11 +86,11 @@ class Stopwatch:
         @functools.wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
             outer, self._inner = self._inner, 0.0
-            begin = time.thread_time()
+            begin = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
-                passed = time.thread_time() - begin
+                passed = time.process_time() - begin
                 self.spent[phase] += passed - self._inner
                 self._inner = outer + passed
 
@@ -141,10 +141,10 @@ async def measure_engine(options: argparse.Namespace, calls: int, *, phases: boo
     watch.spent.clear()
     sets = []
     for _ in range(options.sets):
-        begin = time.thread_time()
+        begin = time.process_time()
         for _ in range(options.ticks):
             tick()
-        sets.append(1000 * (time.thread_time() - begin) / (options.ticks * PERIOD * calls))
+        sets.append(1000 * (time.process_time() - begin) / (options.ticks * PERIOD * calls))
     scale = 1000 / (options.sets * options.ticks * PERIOD * calls)
     one = streams[-1].statistics()
     result = {
@@ -190,10 +190,10 @@ def measure_bare(options: argparse.Namespace, calls: int) -> dict[str, Any]:
         tick(number)
     sets = []
     for _ in range(options.sets):
-        begin = time.thread_time()
+        begin = time.process_time()
         for number in range(options.ticks):
             tick(number)
-        sets.append(1000 * (time.thread_time() - begin) / (options.ticks * PERIOD * calls))
+        sets.append(1000 * (time.process_time() - begin) / (options.ticks * PERIOD * calls))
     for sock in sockets:
         sock.close()
     return {"calls": calls, "best_ms": min(sets), "median_ms": median_of(sets)}

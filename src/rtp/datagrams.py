@@ -1,7 +1,8 @@
 """Reads sockets in rounds, at most one datagram of each, into preallocated rows.
 
-`KernelReader` (Linux) has the kernel write data, length, source address and receive time straight into arrays;
-`PortableReader` does the same with the `socket` module, stamping a whole round with the time it was read.
+`KernelReader` (Linux) has the kernel write data, length, source address and receive time straight into arrays, of a
+whole round in one system call where it may; `PortableReader` does the same with the `socket` module, stamping a whole
+round with the time it was read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from rtp import kernel
 from rtp.endpoint import SOURCE_WORDS, endpoint_of
 from rtp.refusals import take_errors
+from rtp.uring import RECEIVE_MESSAGE, Batch, operations
 
 if TYPE_CHECKING:
     import socket
@@ -93,7 +95,10 @@ def make_reader(capacity: int) -> Reader:
 class KernelReader:
     """``epoll`` and ``recvmsg`` with headers prepared beforehand."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, fewest_in_batch: int = 8) -> None:
+        """``fewest_in_batch``: fewer datagrams are read by one call each."""
+        self._batch = Batch()
+        self._fewest = fewest_in_batch
         self._epoll = select.epoll()
         self._row_of = np.zeros(1024, np.int64)
         self._sockets: dict[int, socket.socket] = {}
@@ -107,16 +112,19 @@ class KernelReader:
         self._sources = np.zeros((capacity, SOURCE_WORDS), np.uint64)
         self._control = np.zeros((capacity, CONTROL_BYTES), np.uint8)
         self._vectors = np.zeros((capacity, 2), np.uint64)
-        self._vectors[:, 0] = _addresses(self._data)
+        self._vectors[:, 0] = kernel.addresses(self._data)
         self._vectors[:, 1] = SLOT_BYTES
         self._headers = np.zeros(capacity, MESSAGE_HEADER)
-        self._headers["name"] = _addresses(self._sources)
+        self._headers["name"] = kernel.addresses(self._sources)
         self._headers["name_length"] = SOURCE_WORDS * 8
-        self._headers["vector"] = _addresses(self._vectors)
+        self._headers["vector"] = kernel.addresses(self._vectors)
         self._headers["vector_length"] = 1
-        self._headers["control"] = _addresses(self._control)
+        self._headers["control"] = kernel.addresses(self._control)
         self._headers["control_length"] = CONTROL_BYTES
-        self._header_addresses: list[int] = _addresses(self._headers).tolist()
+        self._references = [kernel.reference(address) for address in kernel.addresses(self._headers).tolist()]
+        self._receives = operations(capacity, RECEIVE_MESSAGE)
+        self._receives["address"] = kernel.addresses(self._headers)
+        self._receives["length"] = 1
         self._levels = self._control.view(np.int32)
         self._times = self._control.view(np.int64)
 
@@ -139,19 +147,16 @@ class KernelReader:
         events = self._epoll.poll(0, self._capacity)
         if not events:
             return None
-        receive, flags = kernel.receive_message, kernel.DONT_WAIT
-        lengths = np.array(
-            [receive(event[0], address, flags) for event, address in zip(events, self._header_addresses, strict=False)],
-            np.int64,
-        )
-        count = len(lengths)
+        descriptors = [event[0] for event in events]
+        count = len(descriptors)
+        lengths = self._receive(descriptors)
         headers = self._headers[:count]
         truncated = (headers["flags"] & MSG_TRUNC) != 0
         if truncated.any():
             lengths[truncated & (lengths > 0)] = 0
         if lengths.min() < 0:  # woken for the error queue
             for index in np.flatnonzero(lengths < 0).tolist():
-                descriptor = events[index][0]
+                descriptor = descriptors[index]
                 if take_errors(self._sockets[descriptor]):
                     self._refused.append(int(self._row_of[descriptor]))
         headers["name_length"] = SOURCE_WORDS * 8
@@ -163,7 +168,7 @@ class KernelReader:
         if unstamped.any():
             arrivals[unstamped] = time.time()
         return Datagrams(
-            self._row_of[[event[0] for event in events]],
+            self._row_of[descriptors],
             lengths,
             self._sources[:count],
             arrivals,
@@ -175,9 +180,22 @@ class KernelReader:
         refused, self._refused = self._refused, []
         return refused
 
+    def _receive(self, descriptors: list[int]) -> NDArray[np.int64]:
+        """Into one slot each. Returns the lengths, -1 where nothing was read."""
+        if len(descriptors) >= self._fewest:
+            receives = self._receives[: len(descriptors)]
+            receives["descriptor"] = descriptors
+            lengths = self._batch.run(receives)
+            if lengths is not None:
+                return np.maximum(lengths, -1)
+        receive, flags = kernel.receive_message, kernel.DONT_WAIT
+        calls = zip(descriptors, self._references, strict=False)
+        return np.array([receive(descriptor, header, flags) for descriptor, header in calls], np.int64)
+
     def close(self) -> None:
-        """Closes the epoll descriptor."""
+        """Closes the epoll descriptor, and gives the batch back."""
         self._epoll.close()
+        self._batch.close()
 
 
 class PortableReader:
@@ -241,9 +259,3 @@ class PortableReader:
                 self._words.clear()
             words = self._words[address] = endpoint_of(address).words
         return words
-
-
-def _addresses(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> NDArray[np.uint64]:
-    """Where in memory each row of an array begins."""
-    start = array.ctypes.data
-    return np.arange(len(array), dtype=np.uint64) * np.uint64(array.strides[0]) + np.uint64(start)

@@ -153,6 +153,7 @@ class MediaEngine:
         self._clock.stop()
         for stream in list(self._streams.values()):
             stream.close()
+        self._outgoing.close()
         self._incoming.close()
         self._reports.close()
 

@@ -1,9 +1,12 @@
 """The one door to the C library: a timer to wait on, and datagram calls that take addresses of memory.
 
 CPython's `socket` builds an object for every length, address and control message, and drops the interpreter lock around
-every call, after which a busy thread may keep it for milliseconds. These calls take numbers prepared beforehand, keep
-the lock for the microseconds they last, and let the kernel write lengths, source addresses and receive times into
+every call, after which a busy thread may keep it for milliseconds. These calls take references prepared beforehand,
+keep the lock for the microseconds they last, and let the kernel write lengths, source addresses and receive times into
 arrays. Linux, 64 bit; elsewhere `AVAILABLE` is False and the `socket` module does the work.
+
+The datagram calls declare no argument types, since converting six arguments costs a microsecond: they take `int` for
+C's ``int``, and a `reference` for an address.
 """
 
 from __future__ import annotations
@@ -12,9 +15,25 @@ import ctypes
 import os
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["AVAILABLE", "DONT_WAIT", "SO_TIMESTAMPNS", "TimerDescriptor", "receive_message", "send_to"]
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "AVAILABLE",
+    "DONT_WAIT",
+    "SO_TIMESTAMPNS",
+    "TimerDescriptor",
+    "addresses",
+    "quick_system_call",
+    "receive_message",
+    "reference",
+    "send_to",
+    "system_call",
+]
 
 AVAILABLE: Final = sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == 8
 """Whether this module's functions may be called."""
@@ -40,21 +59,30 @@ class _TimerSpec(ctypes.Structure):
 _library = ctypes.PyDLL(None, use_errno=True) if AVAILABLE else None
 
 if _library is not None:
-    receive_message = _library.recvmsg
-    """``recvmsg(descriptor, address of a msghdr, flags)``: bytes received, or -1."""
-    receive_message.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    _datagrams = ctypes.PyDLL(None)
+    receive_message = _datagrams.recvmsg
+    """``recvmsg(descriptor, reference to a msghdr, flags)``: bytes received, or -1."""
     receive_message.restype = ctypes.c_ssize_t
-    send_to = _library.sendto
-    """``sendto(descriptor, address, bytes, flags, address of a sockaddr, its bytes)``: bytes sent, or -1."""
-    send_to.argtypes = (
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_uint32,
-    )
+    send_to = _datagrams.sendto
+    """``sendto(descriptor, reference, bytes, flags, reference to a sockaddr, its bytes)``: bytes sent, or -1."""
     send_to.restype = ctypes.c_ssize_t
+    system_call = ctypes.CDLL(None, use_errno=True).syscall
+    """``syscall(number, ...)`` with six arguments, without the interpreter's lock."""
+    quick_system_call = ctypes.PyDLL(None, use_errno=True).syscall
+    """The same, with the lock."""
+    for _call in (system_call, quick_system_call):
+        _call.argtypes = (ctypes.c_long,) * 7
+        _call.restype = ctypes.c_long
+
+
+def reference(address: int) -> Any:
+    """What a datagram call takes for an address of memory, which must outlive it."""
+    return ctypes.byref(ctypes.c_char.from_address(address))
+
+
+def addresses(array: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> NDArray[np.uint64]:
+    """Where in memory each row of an array begins."""
+    return np.arange(len(array), dtype=np.uint64) * np.uint64(array.strides[0]) + np.uint64(array.ctypes.data)
 
 
 class TimerDescriptor:

@@ -54,6 +54,10 @@ class Outgoing:
         self._with_events = [stream for stream in self._senders if stream.events]
         self._dirty = True
 
+    def close(self) -> None:
+        """Sends no more."""
+        self._transmitter.close()
+
     def send(self, count: int) -> None:
         """Sends what ``count`` deadlines ask for."""
         burst = min(count, CATCH_UP_FRAMES)

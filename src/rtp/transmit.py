@@ -1,15 +1,20 @@
-"""Puts packets on the wire: one ``sendto`` a row, its arguments prepared beforehand."""
+"""Puts packets on the wire: one ``sendto`` a row, prepared beforehand, and many of them in one system call."""
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from rtp import kernel
+from rtp.endpoint import SOURCE_WORDS
+from rtp.uring import SEND, Batch, operations
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from rtp.endpoint import Endpoint
     from rtp.packetizer import Sending
@@ -26,6 +31,9 @@ class Transmitter(Protocol):
     def send_all(self, length: int) -> list[int]:
         """Sends ``length`` bytes of each row. Returns which of the prepared ones failed, by position."""
 
+    def close(self) -> None:
+        """Nothing is sent after this."""
+
 
 def make_transmitter() -> Transmitter:
     """The best transmitter of this system."""
@@ -35,33 +43,52 @@ def make_transmitter() -> Transmitter:
 class KernelTransmitter:
     """``sendto`` with addresses of memory."""
 
-    def __init__(self) -> None:
-        self._calls: list[tuple[int, int, ctypes.Array[ctypes.c_char], int]] = []
+    def __init__(self, *, fewest_in_batch: int = 8) -> None:
+        """``fewest_in_batch``: fewer packets are sent by one call each."""
+        self._batch = Batch()
+        self._fewest = fewest_in_batch
+        self._sends = operations(0, SEND)
+        self._memory: list[NDArray[Any]] = []
+        self._calls: list[tuple[Any, ...]] | None = None
+        self._length = 0
 
     def prepare(self, sending: Sending, routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
         """Looks every address up once."""
-        start, stride = sending.packet.ctypes.data, sending.packet.strides[0]
-        self._calls = []
-        for row, sock, endpoint in routes:
-            raw = ctypes.create_string_buffer(endpoint.raw, len(endpoint.raw))
-            self._calls.append((sock.fileno(), start + row * stride, raw, len(endpoint.raw)))
+        peers = np.zeros((len(routes), SOURCE_WORDS * 8), np.uint8)
+        sends = operations(len(routes), SEND)
+        if routes:
+            sends["descriptor"] = [sock.fileno() for _, sock, _ in routes]
+            sends["address"] = kernel.addresses(sending.packet)[[row for row, _, _ in routes]]
+            sends["peer"] = kernel.addresses(peers)
+            sends["peer_length"] = [len(endpoint.raw) for _, _, endpoint in routes]
+            raw = b"".join(endpoint.raw.ljust(SOURCE_WORDS * 8, b"\0") for _, _, endpoint in routes)
+            peers.reshape(-1)[:] = np.frombuffer(raw, np.uint8)
+        self._sends = sends
+        self._memory = [peers, sending.packet]
+        self._calls, self._length = None, 0
 
     def send_all(self, length: int) -> list[int]:
-        """One system call a row."""
-        send, flags = kernel.send_to, kernel.DONT_WAIT
-        results = [
-            send(descriptor, packet, length, flags, address, address_length)
-            for descriptor, packet, address, address_length in self._calls
-        ]
-        if min(results, default=length) == length:
-            return []
-        return [index for index, sent in enumerate(results) if sent != length and self._fails_again(index, length)]
-
-    def _fails_again(self, index: int, length: int) -> bool:
+        """One system call for all of them, or one for each."""
+        if length != self._length:
+            self._sends["length"] = self._length = length
+            self._calls = None
+        results = self._batch.run(self._sends) if len(self._sends) >= self._fewest else None
+        if results is None:
+            if self._calls is None:
+                self._calls = [self._call(index) for index in range(len(self._sends))]
+            results = np.array([kernel.send_to(*call) for call in self._calls], np.int64)
         # A refusal of an earlier packet (ICMP) is reported by the next call, which sends nothing then.
-        descriptor, packet, address, address_length = self._calls[index]
-        sent: int = kernel.send_to(descriptor, packet, length, kernel.DONT_WAIT, address, address_length)
-        return sent != length
+        failed: list[int] = np.flatnonzero(results != length).tolist()
+        return [index for index in failed if kernel.send_to(*self._call(index)) != length]
+
+    def _call(self, index: int) -> tuple[Any, ...]:
+        one = self._sends[index]
+        packet, peer = kernel.reference(int(one["address"])), kernel.reference(int(one["peer"]))
+        return int(one["descriptor"]), packet, self._length, kernel.DONT_WAIT, peer, int(one["peer_length"])
+
+    def close(self) -> None:
+        """Gives the batch back."""
+        self._batch.close()
 
 
 class PortableTransmitter:
@@ -81,6 +108,9 @@ class PortableTransmitter:
             if not (_sent(sock, packet[:length], address) or _sent(sock, packet[:length], address)):
                 failed.append(index)
         return failed
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 def _sent(sock: socket.socket, packet: memoryview, address: tuple[str, int] | tuple[str, int, int, int]) -> bool:

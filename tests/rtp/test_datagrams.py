@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import time
@@ -16,10 +17,20 @@ from rtp.endpoint import endpoint_of, endpoint_of_words
 from rtp.g711 import Law
 from rtp.packetizer import PACKET_BYTES, Sending, begin, set_codec
 from rtp.transmit import KernelTransmitter, PortableTransmitter, Transmitter, make_transmitter
+from rtp.uring import ENTRIES, Batch, operations
 
 needs_kernel = pytest.mark.skipif(not kernel.AVAILABLE, reason="this system's C library is not used")
-READERS = [pytest.param(KernelReader, marks=needs_kernel), PortableReader]
-TRANSMITTERS = [pytest.param(KernelTransmitter, marks=needs_kernel), PortableTransmitter]
+needs_uring = pytest.mark.skipif(Batch().run(operations(1, 0)) is None, reason="no io_uring on this system")
+READERS = [
+    pytest.param(lambda slots: KernelReader(slots, fewest_in_batch=1), marks=needs_uring, id="batch"),
+    pytest.param(lambda slots: KernelReader(slots, fewest_in_batch=1 << 30), marks=needs_kernel, id="calls"),
+    pytest.param(PortableReader, id="portable"),
+]
+TRANSMITTERS = [
+    pytest.param(lambda: KernelTransmitter(fewest_in_batch=1), marks=needs_uring, id="batch"),
+    pytest.param(lambda: KernelTransmitter(fewest_in_batch=1 << 30), marks=needs_kernel, id="calls"),
+    pytest.param(PortableTransmitter, id="portable"),
+]
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -162,6 +173,26 @@ def test_what_cannot_be_sent_is_told_and_the_rest_goes_out(make: Callable[[], Tr
 @pytest.mark.parametrize("make", TRANSMITTERS)
 def test_nothing_prepared_nothing_sent(make: Callable[[], Transmitter]) -> None:
     assert make().send_all(PACKET_BYTES) == []
+
+
+@needs_kernel
+def test_a_round_longer_than_a_batch(sockets: list[socket.socket]) -> None:
+    """Every packet goes out and comes in once, with the batches' positions wrapping, and without batches alike."""
+    count = ENTRIES + 44
+    columns = sending(count)
+    target = endpoint_of(sockets[1].getsockname())
+    sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    transmitter = KernelTransmitter()
+    transmitter.prepare(columns, [(row, sockets[0], target) for row in range(count)])
+    for batched in (True, True, True, False):
+        if not batched:
+            transmitter.close()
+        assert transmitter.send_all(PACKET_BYTES) == []
+        came: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                came.append(sockets[1].recv(2048))
+        assert sorted(came) == sorted(packet[:PACKET_BYTES].tobytes() for packet in columns.packet)
 
 
 def test_the_system_decides(monkeypatch: pytest.MonkeyPatch) -> None:
