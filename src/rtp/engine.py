@@ -122,6 +122,8 @@ class MediaEngine:
         self._clock = TickClock(ptime_ms / 1000, self.tick)
         self._streams: dict[int, RtpStream] = {}
         self._dirty = False
+        """Some stream came, went or changed since the rows were arranged; the next tick begins with it."""
+        self._ticking = False
         self._lateness = Series()
         self._durations = Series()
         self._cpu = 0.0
@@ -202,6 +204,7 @@ class MediaEngine:
     def tick(self, count: int, lateness: float) -> None:
         """Does the work of ``count`` deadlines, the newest of which was ``lateness`` seconds ago. Never raises."""
         wall, cpu = time.perf_counter(), time.thread_time()
+        self._ticking = True
         try:
             if self._dirty:
                 self._arrange()
@@ -216,6 +219,7 @@ class MediaEngine:
             self._incoming.report_events(count)
         except Exception:
             logger.exception("a tick of the media clock failed")
+        self._ticking = False
         self._cpu += time.thread_time() - cpu
         self._lateness.add(lateness * 1000)
         self._durations.add((time.perf_counter() - wall) * 1000)
@@ -269,7 +273,10 @@ class MediaEngine:
         self._reports.unregister(stream.ports.rtcp)
         stream.ports.close()
         self._bank.free(stream.row)
-        self._arrange()
+        if self._ticking:  # by a sink or a handler: what is left of this tick must not touch the row
+            self._arrange()
+        else:
+            self._dirty = True
 
     def stream_statistics(self, stream: RtpStream) -> StreamStatistics:
         """A snapshot of an open stream."""
