@@ -144,3 +144,16 @@ def test_later_requests_carry_credentials_at_once() -> None:
     scene.alice.hang_up(session)
     scene.network.run(scene.network.now + 0.05)
     assert "nc=00000002" in (_last(peer, "BYE").headers.get("Proxy-Authorization") or "")
+
+
+def test_a_copy_that_was_taken_for_a_replay_is_no_wrong_password() -> None:
+    """The 200 to the first copy was lost, and the server keeps no transactions: it knows the second one's nonce count
+    (RFC 7616 §3.4, nc) and asks anew, without ``stale``. A first copy that is refused is refused for good."""
+    scene, peer, session = _dial()
+    peer.respond(_last(peer, "INVITE"), 407, extra=CHALLENGE)
+    scene.network.run(scene.network.now + 0.6)
+    assert len(peer.heard("INVITE")) == 3
+    peer.respond(_last(peer, "INVITE"), 407, extra=CHALLENGE.replace("n1", "n2"))
+    assert 'nonce="n2"' in (_last(peer, "INVITE").headers.get("Proxy-Authorization") or "")
+    peer.respond(_last(peer, "INVITE"), 407, extra=CHALLENGE.replace("n1", "n3"))
+    assert isinstance(scene.alice.end_of(session).error, AuthenticationFailed)

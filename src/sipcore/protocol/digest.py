@@ -233,20 +233,21 @@ class DigestClient:
         self._sessions: dict[tuple[str, bool, str], _Session] = {}
         """By realm, proxy or not, and the host of a server's realm; the newest challenge last."""
 
-    def answer(self, request: Request, response: Response) -> bool:
+    def answer(self, request: Request, response: Response, *, repeated: bool = False) -> bool:
         """Puts credentials for every realm challenged in a 401 or 407 on ``request``, which has those it was sent with.
 
         Returns:
             False where trying again is useless: no challenge that can be met, no password, or credentials that were
             computed for just this challenge were refused. Those that :meth:`apply` had put on unasked may have aged:
-            a fresh nonce is answered then, stale or not.
+            a fresh nonce is answered then, stale or not; and so it is where the request was ``repeated``: a server
+            that keeps no transaction takes the copy, with a count that it knows, for a replay.
         """
         self.refusal = ""
         if not self._credentials.password:
             return False
         challenges = _strongest(parse_challenges(response))
         self.refusal = self._foreign(challenges) or self._downgraded(challenges, request.uri.host)
-        if self.refusal or not challenges or any(_refuses(challenge, request) for challenge in challenges):
+        if self.refusal or not challenges or any(_refuses(each, request, repeated) for each in challenges):
             return False
         for session in self._sessions.values():
             # What other realms were sent already needs a count of its own in each request (RFC 7616 §3.4, nc).
@@ -378,11 +379,11 @@ def _strongest(challenges: Iterable[Challenge]) -> list[Challenge]:
     return list(best.values())
 
 
-def _refuses(challenge: Challenge, request: Request) -> bool:
+def _refuses(challenge: Challenge, request: Request, repeated: bool) -> bool:
     """Whether a challenge says that the credentials on ``request`` are wrong, not only old (RFC 7616 §3.3, stale)."""
     for sent in parse_credentials(request, _header(challenge.proxy)):
         if sent.get("realm") == challenge.realm:
-            answered = int(sent.get("nc", "1"), 16) == 1
+            answered = int(sent.get("nc", "1"), 16) == 1 and not repeated
             return sent.get("nonce") == challenge.nonce or (answered and not challenge.stale)
     return False
 

@@ -235,6 +235,11 @@ class ClientTransaction(Transaction):
         self.last_provisional: Response | None = None
         self._start(now)
 
+    @property
+    def repeated(self) -> bool:
+        """The request was sent more than once: its far end may have answered, and take the copy for another one."""
+        return not self.flow.reliable and self.last_provisional is None and self._interval > self._context.timers.t1
+
     def on_response(self, response: Response, now: float) -> None:
         """A response that matches this transaction (§17.1.3)."""
         if response.status < 200:

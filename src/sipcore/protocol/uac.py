@@ -294,7 +294,8 @@ class Uac:
             return False
         again = sent.copy()
         again.headers.remove("Via")
-        if not digest.answer(again, response):
+        transaction = pending.transaction
+        if not digest.answer(again, response, repeated=transaction is not None and transaction.repeated):
             pending.unanswered = digest.refusal
             return False
         pending.challenges += 1

@@ -25,23 +25,30 @@ class Agent:
     def address(self) -> str:
         """``host:port``, for a scripted client's ``target``."""
         host, port = self.user_agent.sip_address
-        return f"{host}:{port}"
+        return f"{_in_uri(host)}:{port}"
+
+
+def _in_uri(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 @asynccontextmanager
-async def agent(user: str = "bot", *, kamailio: Kamailio | None = None, **settings: object) -> AsyncIterator[Agent]:
+async def agent(
+    user: str = "bot", *, kamailio: Kamailio | None = None, host: str = HOST, **settings: object
+) -> AsyncIterator[Agent]:
     """A running one: registered at a Kamailio as one of its subscribers, or nowhere.
 
     Args:
         user: the user part of its account.
         kamailio: where it registers.
+        host: the address that it uses, IPv4 or IPv6.
         settings: of the :class:`~sipcore.config.UserAgentConfig`.
     """
     first = free_ports(20)
-    config = UserAgentConfig(sip_host=HOST, rtp_ports=(first, first + 19), **settings)  # type: ignore[arg-type]
+    config = UserAgentConfig(sip_host=host, rtp_ports=(first, first + 19), **settings)  # type: ignore[arg-type]
     async with UserAgent(config) as user_agent:
         if kamailio is None:
-            line = user_agent.open_line(Account(f"sip:{user}@{HOST}"))
+            line = user_agent.open_line(Account(f"sip:{user}@{_in_uri(host)}"))
         else:
             line = await user_agent.register(Account(f"sip:{kamailio.aor(user)}", password=SUBSCRIBERS[user]))
         yield Agent(user_agent, line)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from tests.interop.kit.baresip import Baresip, BaresipOptions
 from tests.interop.kit.kamailio import SUBSCRIBERS, Kamailio, KamailioOptions
 from tests.interop.kit.nsd import Nsd
+from tests.interop.kit.ports import HOST
 from tests.interop.kit.scenario import Scenario
 from tests.interop.kit.server import SipServer
 from tests.interop.kit.sipp import Sipp
@@ -98,6 +99,8 @@ class Peers:
         calls: int = 1,
         timeout: float = 40.0,
         retransmit: bool = True,
+        strict: bool = True,
+        host: str = HOST,
     ) -> Sipp:
         """Start a scripted peer; see :meth:`tests.interop.kit.sipp.Sipp.start`."""
         peer = await Sipp.start(
@@ -109,6 +112,8 @@ class Peers:
             calls=calls,
             timeout=timeout,
             retransmit=retransmit,
+            strict=strict,
+            host=host,
         )
         self.own(peer)
         return peer

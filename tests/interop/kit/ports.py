@@ -57,7 +57,8 @@ def is_bound(port: int, transport: Literal["udp", "tcp"]) -> bool:
     Looking there, instead of sending a probe, leaves a scripted peer's scenario undisturbed.
     """
     listening = "07" if transport == "udp" else "0A"
-    for line in Path(f"/proc/net/{transport}").read_text().splitlines()[1:]:
+    tables = [path for path in (Path(f"/proc/net/{transport}"), Path(f"/proc/net/{transport}6")) if path.exists()]
+    for line in (line for table in tables for line in table.read_text().splitlines()[1:]):
         fields = line.split()
         if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == listening:
             return True

@@ -16,12 +16,15 @@ __all__ = ["Sipp"]
 class Sipp:
     """One run of one scenario."""
 
-    def __init__(self, program: Program, scenario: Scenario, port: int, folder: Path, transport: str) -> None:
+    def __init__(
+        self, program: Program, scenario: Scenario, port: int, folder: Path, transport: str, host: str = HOST
+    ) -> None:
         self.program = program
         self.scenario = scenario
         self.port = port
         self._folder = folder
         self._transport = transport
+        self._host = f"[{host}]" if ":" in host else host
 
     @classmethod
     async def start(
@@ -35,6 +38,8 @@ class Sipp:
         calls: int = 1,
         timeout: float = 40.0,
         retransmit: bool = True,
+        strict: bool = True,
+        host: str = HOST,
     ) -> Sipp:
         """Start a scenario; a scripted server is listening when this returns.
 
@@ -48,22 +53,26 @@ class Sipp:
             timeout: seconds after which the run fails.
             retransmit: ``False`` switches off SIPp's own retransmissions and its discarding of received ones,
                 for scripts about retransmission.
+            strict: ``False``: a message that the script does not expect is passed over, instead of failing it.
+            host: the address that it uses: IPv4 or IPv6.
         """
         executable = require("sipp")
         port = free_ports()
         folder.mkdir(parents=True)
         (folder / "scenario.xml").write_text(scenario.xml())
-        argv = [executable, "-sf", "scenario.xml", "-i", HOST, "-p", str(port), "-nostdin"]
+        argv = [executable, "-sf", "scenario.xml", "-i", host, "-p", str(port), "-nostdin"]
         argv += ["-m", str(calls), "-l", str(calls), "-s", user, "-t", "u1" if transport == "udp" else "t1"]
         argv += ["-mp", str(free_ports(4)), "-timeout", f"{round(timeout)}s", "-timeout_error"]
         argv += ["-trace_msg", "-message_file", "messages.log", "-trace_err", "-error_file", "errors.log"]
         argv += ["-message_overwrite", "false", "-error_overwrite", "false"]
         if not retransmit:
             argv.append("-nr")
+        if not strict:
+            argv += ["-default_behaviors", "all,-abortunexp"]
         if not scenario.server:
             argv.append(target)
         program = Program(f"sipp-{scenario.name}", argv, folder, environment={"TERM": "dumb"})
-        sipp = cls(program, scenario, port, folder, transport)
+        sipp = cls(program, scenario, port, folder, transport, host)
         if scenario.server:
             try:
                 await program.ready(lambda: is_bound(port, "udp" if transport == "udp" else "tcp"))
@@ -73,7 +82,7 @@ class Sipp:
 
     def uri(self, user: str = "service") -> str:
         """Where it can be called without a proxy in between."""
-        return f"sip:{user}@{HOST}:{self.port}" + (";transport=tcp" if self._transport == "tcp" else "")
+        return f"sip:{user}@{self._host}:{self.port}" + (";transport=tcp" if self._transport == "tcp" else "")
 
     def messages(self) -> str:
         """Every message it sent and received, with times."""
