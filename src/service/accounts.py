@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service import calls, media_control, playback, sessions, transfers
@@ -27,6 +28,7 @@ from sipcore.protocol.addresses import AccountAddress, parse_account, parse_call
 from sipcore.protocol.builder import check_extension_headers
 
 if TYPE_CHECKING:
+    from service.archive import Archive
     from sipcore.useragent import UserAgent
 
 __all__ = ["Accounts", "Scope"]
@@ -61,6 +63,7 @@ class Accounts:
         wav_limit: largest sum of the sizes of the files in one SipPlayWavFiles, bytes.
         control_token: what SipSetCallMediaControl and SipStreamCallAudio ask for; empty: nothing.
         audio_limits: most live audio streams.
+        archive: where the histories last beyond this process; None: nowhere. It is opened and closed by its owner.
     """
 
     def __init__(
@@ -71,10 +74,12 @@ class Accounts:
         wav_limit: int,
         control_token: str = "",
         audio_limits: AudioLimits = AudioLimits(),  # noqa: B008 - frozen
+        archive: Archive | None = None,
     ) -> None:
         self._agent = agent
         self._options = options
         self._wav_limit = wav_limit
+        self._archive = archive
         self._streams = AudioStreams(audio_limits)
         self._token = media_control.ControlToken(control_token)
         self._lines: dict[str, Line] = {}
@@ -137,11 +142,22 @@ class Accounts:
         profile = self._options.profiles.get(address.key)
         if profile is not None:
             account = profile.applied_to(account)
-        line = self._lines.get(address.key)
-        if line is None:
-            line = self._lines[address.key] = Line(self._agent, account, address, self._options)
+        line = self._lines.get(address.key) or await self._new_line(account, address)
         self._newest_registered = line
         return await self._run(line, lambda operation: sessions.register_account(line, account, operation), remaining)
+
+    async def _new_line(self, account: Account, address: AccountAddress) -> Line:
+        """The line of an account that has none yet; its history goes on where an earlier server's ended."""
+        history = None
+        if self._archive is not None:
+            past = await self._archive.of(address.key)
+            if (made_meanwhile := self._lines.get(address.key)) is not None:
+                return made_meanwhile
+            self._check_running()
+            keep = partial(self._archive.note, address.key)
+            history = History(self._options.history_size, past=past, keep=keep)
+        line = self._lines[address.key] = Line(self._agent, account, address, self._options, history)
+        return line
 
     async def start_session(self, name: str, auto_answer_interval: int, remaining: Remaining) -> Status:
         """SipStartSession."""
@@ -279,9 +295,19 @@ class Accounts:
         return line.live() if line is not None else _no_account(scope)
 
     def history(self, scope: Scope) -> tuple[Status, ...]:
-        """SipGetSipStatusHistory: oldest first; empty for an account that is not known."""
+        """The kept transitions, oldest first; empty for an account that is not known."""
         line = self.select(scope)
         return line.history.all() if line is not None else ()
+
+    async def lasting_history(self, scope: Scope) -> tuple[Status, ...]:
+        """SipGetSipStatusHistory: :meth:`history`, also of an account that only an earlier server knew."""
+        if self._archive is None or self.select(scope) is not None:
+            return self.history(scope)
+        if scope.account is None:
+            return await self._archive.of_the_active()
+        if "@" not in scope.account:
+            return ()
+        return await self._archive.of(parse_account(scope.account, field="x-sip-account").key)
 
     # -- running and stopping --------------------------------------------------------------------------------
 

@@ -305,6 +305,11 @@ class ServerSettings(BaseSettings):
         description="Transitions kept per account for SipGetSipStatusHistory, the oldest dropped first.",
         json_schema_extra={"metavar": "COUNT"},
     )
+    history: Path | None = Field(
+        default=None,
+        description="SQLite file that keeps the transitions, so that they outlive the server; by default they do not.",
+        json_schema_extra={"metavar": "FILE"},
+    )
     wav_limit: int = Field(
         default=32,
         ge=1,

@@ -57,14 +57,21 @@ class LineOptions:
 class Line:
     """State and recording; the use cases are in ``calls``, ``transfers``, ``playback`` and ``sessions``."""
 
-    def __init__(self, agent: UserAgent, account: Account, address: AccountAddress, options: LineOptions) -> None:
+    def __init__(
+        self,
+        agent: UserAgent,
+        account: Account,
+        address: AccountAddress,
+        options: LineOptions,
+        history: History | None = None,
+    ) -> None:
         self.agent = agent
         self.account = account
         self.address = address
         self.options = options
         self.name = account.address
         """As the newest request that named the account wrote it."""
-        self.history = History(options.history_size)
+        self.history = history or History(options.history_size)
         self.registration: Registration | None = None
         self.bound = False
         """The newest transition about the binding was REGISTERED."""

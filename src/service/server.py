@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 import signal
+from contextlib import AsyncExitStack
 from types import TracebackType
 
 import grpc
 
 from service.accounts import Accounts
+from service.archive import Archive, ArchiveError
 from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip import sip_pb2
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
@@ -43,12 +45,14 @@ class Server:
         self.settings = settings
         self._trace = Trace(settings.trace_sip) if settings.trace_sip is not None else None
         self.agent = UserAgent(settings.user_agent_config(), trace=self._trace)
+        self._archive = Archive(settings.history, settings.history_size) if settings.history is not None else None
         self.accounts = Accounts(
             self.agent,
             settings.line_options(),
             wav_limit=settings.wav_limit_bytes,
             control_token=settings.call_control_token.get_secret_value(),
             audio_limits=settings.audio_limits(),
+            archive=self._archive,
         )
         self.grpc_address = settings.grpc
         """Where gRPC listens; the real port once started."""
@@ -71,22 +75,30 @@ class Server:
         await self.close()
 
     async def start(self) -> None:
-        """Binds every port and takes requests.
+        """Opens the history's file, binds every port and takes requests.
 
         Raises:
-            StartError: a port is taken, or an address is not this machine's.
+            StartError: the file cannot be used, a port is taken, or an address is not this machine's.
         """
-        try:
-            await self.agent.start()
-        except OSError as error:
-            raise StartError(f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}") from error
-        try:
-            port = self._grpc.add_insecure_port(str(self.settings.grpc))
-        except RuntimeError as error:
-            await self.agent.close()
-            raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
-        self.grpc_address = Endpoint(self.settings.grpc.host, port)
-        await self._grpc.start()
+        async with AsyncExitStack() as undo:
+            if self._archive is not None:
+                try:
+                    await self._archive.open()
+                except ArchiveError as error:
+                    raise StartError(f"cannot use the history {self._archive.path}: {error}") from error
+                undo.push_async_callback(self._archive.close)
+            try:
+                await self.agent.start()
+            except OSError as error:
+                raise StartError(f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}") from error
+            undo.push_async_callback(self.agent.close)
+            try:
+                port = self._grpc.add_insecure_port(str(self.settings.grpc))
+            except RuntimeError as error:
+                raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
+            self.grpc_address = Endpoint(self.settings.grpc.host, port)
+            await self._grpc.start()
+            undo.pop_all()
         self.health.start()
 
     async def close(self) -> None:
@@ -96,6 +108,8 @@ class Server:
         await self.agent.close(timeout=SIP_STOP_SECONDS)
         await self.accounts.close()
         await self._grpc.stop(GRPC_STOP_SECONDS)
+        if self._archive is not None:
+            await self._archive.close()
         if self._trace is not None:
             self._trace.close()
 

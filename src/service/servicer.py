@@ -112,7 +112,7 @@ class Servicer(SipServicer):
 
     @_rpc
     async def SipGetSipStatusHistory(self, request: Empty, context: Context) -> pb.SipStatusHistoryResponse:
-        return await converters.history_response(self._accounts.history(_scope(context)))
+        return await converters.history_response(await self._accounts.lasting_history(_scope(context)))
 
     @_rpc
     async def SipPlayWavFiles(self, request: pb.SipPlayWavFilesRequest, context: Context) -> pb.SipStatus:

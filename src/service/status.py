@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from types import MappingProxyType
@@ -177,18 +177,30 @@ class History:
     Args:
         size: transitions kept, at least 1.
         clock: microseconds since 1970; read once for each status.
+        past: transitions from before the server was started, oldest first. They are history and nothing more: none of
+            them is the current one.
+        keep: gets each transition as recorded.
     """
 
-    def __init__(self, size: int, clock: Callable[[], int] = _utc_microseconds) -> None:
-        self._kept: deque[Status] = deque(maxlen=size)
+    def __init__(
+        self,
+        size: int,
+        clock: Callable[[], int] = _utc_microseconds,
+        *,
+        past: Sequence[Status] = (),
+        keep: Callable[[Status], None] | None = None,
+    ) -> None:
+        self._kept: deque[Status] = deque(past, maxlen=size)
         self._clock = clock
-        self._last_us = 0
+        self._keep = keep
+        self._last_us = self._kept[-1].timestamp_us if self._kept else 0
+        self._current: Status | None = None
         self.phase = Phase.CLOSED
 
     @property
     def current(self) -> Status | None:
-        """The newest transition; None before the first."""
-        return self._kept[-1] if self._kept else None
+        """The newest transition since the start; None before the first."""
+        return self._current
 
     def all(self) -> tuple[Status, ...]:
         """All kept transitions, oldest first."""
@@ -214,4 +226,7 @@ class History:
         self._last_us = max(self._clock(), self._last_us + 1)
         recorded = replace(status, timestamp_us=self._last_us)
         self._kept.append(recorded)
+        self._current = recorded
+        if self._keep is not None:
+            self._keep(recorded)
         return recorded

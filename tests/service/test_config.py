@@ -42,6 +42,7 @@ SAMPLES = {
     "max_redirects": ("2", 2),
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
+    "history": ("history.db", Path("history.db")),
     "tracebacks": ("false", False),
     "call_control_token": ("hush", "hush"),
     "max_audio_streams": ("40", 40),
