@@ -19,9 +19,9 @@ from sipcore import Account, Call, CallEnded, DtmfReceived, NoOngoingCall, Trans
 
 async def echo(call: Call) -> None:
     """Sends every frame back: int16 arrays of 160 samples, 20 ms at 8,000 Hz."""
-    async for frame in call.audio():
-        if call.is_connected:
-            call.play(frame)
+    async with call.audio() as audio:
+        async for frame in audio:
+            audio.write_nowait(frame)
 
 
 async def serve(call: Call, greeting: str, transfer_to: str) -> None:

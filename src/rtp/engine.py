@@ -215,7 +215,7 @@ class MediaEngine:
             for row in self._incoming.refused():
                 self._refusals.note(row, self._last_sign_of(row), now)
             self._reports.tick(self._streams, self._outgoing.tick, now)
-            self._incoming.play_out(count)
+            self._incoming.play_out(count, self._outgoing.tick)
             self._incoming.report_events(count)
         except Exception:
             logger.exception("a tick of the media clock failed")

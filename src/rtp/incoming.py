@@ -171,22 +171,27 @@ class Incoming:
                 if stream.event_receiver.active:
                     self._in_event.add(stream)
 
-    def play_out(self, count: int) -> None:
-        """Plays ``count`` frames of every stream into its sinks."""
+    def play_out(self, count: int, tick: int) -> None:
+        """Plays ``count`` frames of every stream, the last of them that of ``tick``, to those who hear it."""
         rows = self._rows  # a sink may close or open streams, which arranges anew
         if self.listened_changed:
             self.listened_changed = False
             streams = enumerate(self._streams[row] for row in rows.tolist())
-            self._listened = [(index, stream) for index, stream in streams if stream.sinks]
+            self._listened = [(index, stream) for index, stream in streams if stream.sinks or stream.ears.open]
         listened = self._listened
-        for _ in range(min(count, PLAY_OUT_FRAMES)):
+        for now in range(tick - min(count, PLAY_OUT_FRAMES) + 1, tick + 1):
             frames = self._delay.play(self._ring, self._counters, rows)
             conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)
             frames.flags.writeable = False
             for index, stream in listened:
-                self._hand_over(stream, frames[index])
+                self._hand_over(stream, frames[index], now)
 
-    def _hand_over(self, stream: RtpStream, frame: NDArray[np.int16]) -> None:
+    def _hand_over(self, stream: RtpStream, frame: NDArray[np.int16], tick: int) -> None:
+        if stream.ears.open:
+            try:
+                stream.ears.hear(tick, frame)
+            except Exception:
+                logger.exception("who hears a stream failed at a frame")
         for sink in tuple(stream.sinks):
             try:
                 sink.write(frame)

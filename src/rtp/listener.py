@@ -1,7 +1,7 @@
 """Hearing a stream live: the far end alone, or both sides mixed, with a bound and at the rate the listener wants.
 
-The clock only appends: a frame of the far end and, where this side sent audio at that tick, the frame sent. Mixing and
-resampling happen when the listener asks for the frame. Streams that nobody listens to pay nothing.
+The clock only appends to a queue and wakes the reader; frames are made once for all listeners of a stream
+(:mod:`rtp.ears`). Streams that nobody listens to pay nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtp.resample import Upsampler, saturate
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -21,60 +19,68 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rtp.sinks import Gate
+
 __all__ = ["LIVE_RATES", "PATIENCE_FRAMES", "Listener"]
 
 LIVE_RATES = (8000, 16000)
 """Sampling rates of live audio."""
 PATIENCE_FRAMES = 250
 """A listener that loses frames for 5 s, and never catches up meanwhile, is given up."""
-SENT_FRAMES = 8
-"""Most frames sent in one tick and not yet paired with the far end's; the clock sends five at most."""
+TICK_MS = 20
+LONGEST_FRAME_MS = 500
 
 
 class Listener:
-    """An async iterator of int16 frames of 20 ms, until the stream closes, `close` is called, or it has stalled.
+    """An async iterator of int16 frames, until the stream closes, `close` is called, or it has stalled.
 
     A reader that is slow loses the oldest frames, counted; it slows nobody.
     """
 
     def __init__(
-        self, *, rate: int = 8000, both: bool = True, max_frames: int = 50, patience: int = PATIENCE_FRAMES
+        self,
+        *,
+        rate: int = 8000,
+        both: bool = True,
+        frame_ms: int = TICK_MS,
+        max_frames: int = 50,
+        patience: int | None = PATIENCE_FRAMES,
+        gate: Gate | None = None,
     ) -> None:
         """Args:
             rate: one of `LIVE_RATES`.
             both: mix in what this side sends; else the far end alone.
-            max_frames: frames kept for a slow reader.
-            patience: frames; see `stalled`.
+            frame_ms: length of the frames, a multiple of 20 up to 500. Longer ones cost less; the last may be shorter.
+            max_frames: ticks of 20 ms kept for a slow reader.
+            patience: ticks; see `stalled`. None: the reader may be as slow as it likes.
+            gate: silence is heard while it is shut.
 
         Raises:
-            ValueError: another rate.
+            ValueError: another rate, or another length.
         """
         if rate not in LIVE_RATES:
             raise ValueError(f"live audio has 8000 or 16000 samples a second, not {rate}")
+        if frame_ms % TICK_MS or not TICK_MS <= frame_ms <= LONGEST_FRAME_MS:
+            raise ValueError(f"a frame lasts a multiple of {TICK_MS} up to {LONGEST_FRAME_MS} ms, not {frame_ms}")
         self.rate = rate
         self.both = both
         self.dropped = 0
-        """Frames that were thrown away unread."""
+        """Ticks of 20 ms that were thrown away unread."""
         self.on_close: Callable[[], None] | None = None
         """Takes the listener off its stream; for the stream."""
-        self._upsample = Upsampler() if rate != 8000 else None
-        self._frames: deque[tuple[NDArray[np.int16], NDArray[np.int16] | None]] = deque()
-        self._sent: deque[NDArray[np.int16]] = deque(maxlen=SENT_FRAMES)
-        self._max = max_frames
+        self._per_frame = frame_ms // TICK_MS
+        self._frames: deque[NDArray[np.int16]] = deque()
+        self._max = max(max_frames, self._per_frame)
         self._patience = patience
+        self._gate = gate
         self._behind = 0  # frames since the first one lost, 0 once all was read
-        self._wakeup = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._over = asyncio.Event()
 
     # ---- for the stream, on its clock --------------------------------------------------------------------------------
 
-    def sent(self, pcm: NDArray[np.int16]) -> None:
-        """This side sends this frame at this tick; not copied. Ticks without a call are silence."""
-        self._sent.append(pcm)
-
-    def write(self, pcm: NDArray[np.int16]) -> None:
-        """The far end's frame of this tick; copied."""
-        sent = self._sent.popleft() if self._sent else None
+    def hear(self, frame: NDArray[np.int16]) -> None:
+        """What is heard at this tick; not copied."""
         if self.closed:
             return
         if len(self._frames) >= self._max:
@@ -88,17 +94,24 @@ class Listener:
                 self._frames.clear()
                 self.close()
                 return
-        self._frames.append((pcm.copy(), sent))
-        self._wakeup.set()
+        if self._gate is not None and self._gate.shut:
+            frame = np.zeros_like(frame)
+        self._frames.append(frame)
+        if len(self._frames) >= self._per_frame:
+            self._wake()
 
     def close(self) -> None:
         """No frame comes after those that are queued. May be called again."""
         if self.closed:
             return
         self._over.set()
-        self._wakeup.set()
+        self._wake()
         if self.on_close is not None:
             self.on_close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # ---- for the listener --------------------------------------------------------------------------------------------
 
@@ -110,7 +123,7 @@ class Listener:
     @property
     def stalled(self) -> bool:
         """The reader lost frames for longer than it was given to catch up."""
-        return self._behind > self._patience
+        return self._patience is not None and self._behind > self._patience
 
     async def wait_closed(self) -> None:
         """Waits until no new frame will come, however many are still queued."""
@@ -120,17 +133,24 @@ class Listener:
         return self
 
     async def __anext__(self) -> NDArray[np.int16]:
-        while not self._frames:
-            if self.closed:
-                raise StopAsyncIteration
-            self._wakeup.clear()
-            await self._wakeup.wait()
-        frame, sent = self._frames.popleft()
-        if not self._frames and not self.closed:
+        frames = self._frames
+        while len(frames) < self._per_frame and not self.closed:
+            if self._waiter is not None:
+                raise RuntimeError("two tasks read one listener; each needs its own")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if not frames:
+            raise StopAsyncIteration
+        if self._per_frame == 1:
+            frame = frames.popleft().copy()  # the reader's to change
+        else:
+            frame = np.concatenate([frames.popleft() for _ in range(min(self._per_frame, len(frames)))])
+        if len(frames) < self._per_frame and not self.closed:
             self._behind = 0
-        if sent is not None:
-            frame = _mix(frame, sent)
-        return frame if self._upsample is None else self._upsample(frame)
+        return frame
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,10 +159,3 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _mix(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The sum, saturating."""
-    both = np.add(one, other, dtype=np.int32)
-    saturate(both)
-    return both.astype(np.int16)

@@ -102,8 +102,8 @@ class Outgoing:
             return
         frames = np.empty((len(playing), FRAME), np.int16)
         for stream, frame in zip(playing, frames, strict=True):
-            if stream.talker or stream.listeners:
-                stream.fill_live(frame)
+            if stream.talker or stream.ears.both:
+                stream.fill_live(frame, self.tick)
             else:
                 stream.queue.fill(frame)
         rows = np.array([stream.row for stream in playing], np.int64)

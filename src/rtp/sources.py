@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArraySource", "AudioSource", "LoopedSource", "QueueSource", "close_source"]
+__all__ = ["ArraySource", "AudioSource", "LoopedSource", "close_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,59 +106,3 @@ class LoopedSource:
         end = start + samples if self._total is None else min(start + samples, self._total)
         self._position = end
         return self._samples[np.arange(start, end) % len(self._samples)]
-
-
-class QueueSource:
-    """Live samples with a bound: what comes faster than it plays is refused, what comes too late is silence."""
-
-    def __init__(self, max_samples: int = 8000) -> None:
-        self._max = max_samples
-        self._chunks: list[NDArray[np.int16]] = []
-        self._queued = 0
-        self._ended = False
-        self.dropped_samples = 0
-        """Samples refused because the queue was full."""
-
-    @property
-    def total_samples(self) -> None:
-        """Not known."""
-        return None
-
-    @property
-    def queued_samples(self) -> int:
-        """Samples waiting to be played."""
-        return self._queued
-
-    @property
-    def exhausted(self) -> bool:
-        """True after `end`, when everything was read."""
-        return self._ended and not self._queued
-
-    def write(self, samples: NDArray[np.int16]) -> bool:
-        """Queues a copy of int16 (n,); False, and counted, when it does not fit or after `end`."""
-        if self._ended or self._queued + len(samples) > self._max:
-            self.dropped_samples += len(samples)
-            return False
-        if len(samples):
-            self._chunks.append(np.array(samples, np.int16))
-            self._queued += len(samples)
-        return True
-
-    def end(self) -> None:
-        """No more will be written; the playback completes when the queue is empty."""
-        self._ended = True
-
-    def read(self, samples: int) -> NDArray[np.int16]:
-        """The next up to ``samples`` samples."""
-        parts: list[NDArray[np.int16]] = []
-        wanted = samples
-        while wanted and self._chunks:
-            chunk = self._chunks[0]
-            parts.append(chunk[:wanted])
-            if len(chunk) > wanted:
-                self._chunks[0] = chunk[wanted:]
-            else:
-                del self._chunks[0]
-            wanted -= len(parts[-1])
-        self._queued -= samples - wanted
-        return np.concatenate(parts) if parts else np.zeros(0, np.int16)

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rtp.dtmf import EventReceiver, EventSender, EventToSend, duration_samples
+from rtp.ears import Ears
 from rtp.endpoint import Endpoint, endpoint_of, reached_from
 from rtp.g711 import Law
 from rtp.jitter import FRAME
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rtp.audio_stream import AudioStream
     from rtp.control import ControlPeer
     from rtp.engine import MediaEngine
     from rtp.listener import Listener
     from rtp.ports import PortPair
+    from rtp.recording import Recording
     from rtp.sinks import AudioSink
     from rtp.sources import AudioSource
     from rtp.talker import Talker
@@ -71,8 +74,11 @@ class RtpStream:
         self.control: ControlPeer | None = None
         """Whom reports go to and come from (RTCP); for the engine."""
         self._signalled: tuple[str, int] | None = None
-        self.listeners: list[Listener] = []
-        """Those among the sinks that hear what is sent, too; for the engine."""
+        self.ears = Ears()
+        """Those who hear it live, and record it; for the engine."""
+        self._speakers: list[AudioStream] = []
+        self._recordings: list[Recording] = []
+        self._listeners: list[Listener] = []
         self.talker: Talker | None = None
         """Who talks in place of what plays; for the engine."""
         self._muted = False
@@ -142,6 +148,8 @@ class RtpStream:
 
     def clear(self) -> None:
         """Cancels everything that plays or waits to; silence from the next frame on."""
+        for audio in self._speakers:
+            audio.speech.clear(fade=False)
         self.queue.clear()
 
     def mute(self) -> None:
@@ -184,11 +192,27 @@ class RtpStream:
 
     def listen(self, listener: Listener) -> None:
         """The listener gets one frame for each tick from now on."""
-        self.add_sink(listener)
+        if self.closed:
+            listener.close()
+            return
+        listener.on_close = lambda: self._let_go(listener)
+        self._listeners.append(listener)
+        self.ears.add(listener)
+        self._engine.sinks_changed()
+
+    def converse(self, audio: AudioStream) -> None:
+        """It hears from now on, and what it says queues behind what plays."""
+        playback: Playback | None = None
+
+        def play() -> None:
+            nonlocal playback
+            if playback is None or playback.done:
+                playback = self.play(audio.speech)
+
+        self.listen(audio)
         if not self.closed:
-            listener.on_close = lambda: self.remove_sink(listener)
-            if listener.both:
-                self.listeners.append(listener)
+            self._speakers.append(audio)
+            audio.speech.on_written = play
 
     def talk(self, talker: Talker) -> None:
         """What is said goes out from the next frame on, instead of what plays, which goes on silently.
@@ -203,7 +227,17 @@ class RtpStream:
             self.talker = talker
             self._arrange_mute()
 
-    def fill_live(self, frame: NDArray[np.int16]) -> None:
+    def record(self, recording: Recording) -> None:
+        """Records from the next tick on, until the recording or the stream is closed."""
+        if self.closed:
+            recording.close()
+            return
+        recording.on_close = lambda: self._stop_recording(recording)
+        self._recordings.append(recording)
+        self.ears.add_taker(recording)
+        self._engine.sinks_changed()
+
+    def fill_live(self, frame: NDArray[np.int16], tick: int) -> None:
         """For the engine: what goes out at this tick, where somebody talks or hears what is sent."""
         played = self.queue.fill(frame)
         if self.talker is not None:
@@ -211,8 +245,21 @@ class RtpStream:
         elif self._muted or not played:
             frame[:] = 0
             return
-        for listener in self.listeners:
-            listener.sent(frame)
+        self.ears.sent(tick, frame)
+
+    def _let_go(self, listener: Listener) -> None:
+        self.ears.remove(listener)
+        self._engine.sinks_changed()
+        self._listeners = [other for other in self._listeners if other is not listener]
+        self._speakers = [other for other in self._speakers if other is not listener]
+        if listener is self.talker:
+            self.talker = None
+            self._arrange_mute()
+
+    def _stop_recording(self, recording: Recording) -> None:
+        self.ears.remove(recording)
+        self._engine.sinks_changed()
+        self._recordings = [other for other in self._recordings if other is not recording]
 
     def _arrange_mute(self) -> None:
         self._engine.mute(self, muted=self._muted and self.talker is None)
@@ -221,11 +268,6 @@ class RtpStream:
         if sink in self.sinks:
             self.sinks.remove(sink)
             self._engine.sinks_changed()
-        if sink in self.listeners:
-            self.listeners.remove(sink)
-        if sink is self.talker:
-            self.talker = None
-            self._arrange_mute()
 
     # ---- keys and numbers --------------------------------------------------------------------------------------------
 
@@ -279,6 +321,10 @@ class RtpStream:
         self.events.clear()
         for sink in list(self.sinks):
             self.drop_sink(sink)
+        for listener in self._listeners:
+            listener.close()
+        for recording in self._recordings:
+            recording.close()
 
     def next_event(self, tick: int) -> EventToSend | None:
         """For the engine: what goes out instead of audio at this tick."""

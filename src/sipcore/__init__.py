@@ -55,12 +55,14 @@ from sipcore.events import (
     MessageReceived,
     Party,
     Reason,
+    RecordingFailed,
     Registered,
     RegistrationEvent,
     RegistrationFailed,
     TransferProgress,
     Unregistered,
 )
+from sipcore.media import AudioStream, Mark, Recording
 from sipcore.net.trace import Trace
 from sipcore.presets import Preset, preset, preset_names
 from sipcore.protocol.admission import TrafficStatistics
@@ -75,6 +77,7 @@ __all__ = [
     "Account",
     "AccountNotRegistered",
     "AudioSource",
+    "AudioStream",
     "AuthenticationFailed",
     "Call",
     "CallAnswered",
@@ -104,6 +107,7 @@ __all__ = [
     "KeyTones",
     "Limits",
     "Lost",
+    "Mark",
     "MediaNotAcceptable",
     "MessageReceived",
     "Mixed",
@@ -111,6 +115,8 @@ __all__ = [
     "Party",
     "Preset",
     "Reason",
+    "Recording",
+    "RecordingFailed",
     "ReferRequest",
     "Registered",
     "Registration",

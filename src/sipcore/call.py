@@ -324,6 +324,9 @@ class Call(CallAudio):
         early = self.state is CallState.RINGING and self._life.flows
         return self._media if early and self._media is not None else self._connected_media()
 
+    def _publish(self, event: CallEvent) -> None:
+        self._life.publish(event)
+
     # -- hold and transfer -----------------------------------------------------------------------------------------
 
     async def hold(self) -> None:

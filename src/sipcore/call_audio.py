@@ -6,18 +6,17 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from sipcore.errors import NoOngoingCall
+from sipcore.events import RecordingFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from rtp.audio_stream import AudioStream
     from rtp.listener import Listener
-    from rtp.sinks import WavSink
+    from rtp.recording import Recording
     from rtp.statistics import StreamStatistics
     from rtp.talker import Talker
+    from sipcore.events import CallEvent
     from sipcore.media import AudioInput, CallMedia, Playback
 
 __all__ = ["CallAudio"]
@@ -36,6 +35,10 @@ class CallAudio(ABC):
         Raises:
             NoOngoingCall: it is not connected.
         """
+
+    @abstractmethod
+    def _publish(self, event: CallEvent) -> None:
+        """Tells the readers of the call's events."""
 
     # -- what the far end hears ------------------------------------------------------------------------------------
 
@@ -82,15 +85,36 @@ class CallAudio(ABC):
         """Whether readers of :meth:`audio` get silence."""
         return self._media is not None and self._media.listening_paused
 
-    def audio(self, *, max_frames: int = 250) -> AsyncIterator[NDArray[np.int16]]:
-        """The far end's audio: int16 arrays (160,) at 8,000 Hz, one per 20 ms, until the call ends.
+    def audio(
+        self,
+        *,
+        rate: int = 8000,
+        frame_ms: int = 20,
+        max_frames: int = 250,
+        max_seconds: float = 30.0,
+        both: bool = False,
+    ) -> AudioStream:
+        """A live conversation of a program with the far end, until it is closed or the call ends.
+
+        Iterate it for what the far end says: int16 arrays (rate * frame_ms / 1000,), silence included. ``await
+        audio.write(samples)`` says something, ``audio.clear()`` stops at once, ``audio.mark()`` tells what was played.
 
         Args:
-            max_frames: frames kept for a slow reader; beyond, the oldest are dropped.
+            rate: 8000 or 16000 Hz, both ways.
+            frame_ms: length of the frames heard, a multiple of 20 up to 500.
+            max_frames: ticks of 20 ms kept for a slow reader; beyond, the oldest are dropped.
+            max_seconds: most that waits to be said; ``write`` waits for room.
+            both: this side is heard, too, mixed.
+
+        Raises:
+            NoOngoingCall: the call has no media.
+            ValueError: another rate, or another length of frames.
         """
         if self._media is None:
             raise NoOngoingCall("The call has no media")
-        return self._media.audio(max_frames)
+        return self._media.audio(
+            rate=rate, frame_ms=frame_ms, max_frames=max_frames, max_seconds=max_seconds, both=both
+        )
 
     def listen(self, *, rate: int = 8000, max_frames: int = 50) -> Listener:
         """What is heard on the call, both sides mixed: int16 frames of 20 ms, until the call ends or it is closed.
@@ -115,11 +139,18 @@ class CallAudio(ABC):
         """
         return self._flowing_media().talk(rate, max_frames)
 
-    def record(self, path: str | Path) -> WavSink:
-        """Writes the far end's audio to a wav file (16 bit, 8,000 Hz, mono) from now to the end of the call.
+    def record(self, path: str | Path, *, stereo: bool = False) -> Recording:
+        """Writes the call to a wav file (16 bit, 8,000 Hz) from now to the end of the call, or until it is closed.
+
+        The file is as long as the time that it took: what was lost is silence in it. When it cannot go on, a full disk
+        for instance, the call gets a :class:`~sipcore.events.RecordingFailed` and goes on.
+
+        Args:
+            path: the file, which is emptied if there is one.
+            stereo: the far end left, what is sent to it right; else the far end alone.
 
         Returns:
-            The recording; its ``wait_closed`` waits until the file is complete.
+            The recording, to ``pause``, ``resume`` and ``close``; ``wait_closed`` waits until the file is complete.
 
         Raises:
             NoOngoingCall: the call has no media.
@@ -127,7 +158,10 @@ class CallAudio(ABC):
         """
         if self._media is None:
             raise NoOngoingCall("The call has no media")
-        return self._media.record(path)
+        return self._media.record(path, self._on_recording_failed, stereo=stereo)
+
+    def _on_recording_failed(self, recording: Recording, error: OSError) -> None:
+        self._publish(RecordingFailed(str(recording.path), recording.seconds, error))
 
     def statistics(self) -> StreamStatistics:
         """Counters of the RTP stream so far (RFC 3550 §6.4, §A)."""

@@ -30,6 +30,7 @@ __all__ = [
     "MessageReceived",
     "Party",
     "Reason",
+    "RecordingFailed",
     "Registered",
     "RegistrationEvent",
     "RegistrationFailed",
@@ -223,6 +224,16 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording of the call stopped early, on a full disk for instance; what was written by then is a whole file."""
+
+    path: str
+    seconds: float
+    """Length by then, of what was recorded; the file may be half a second shorter."""
+    error: OSError
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress:
     """A sipfrag of the referred call (RFC 3515 §2.4.5), or the answer to the REFER itself."""
 
@@ -264,6 +275,7 @@ CallEvent = (
     | DtmfReceived
     | InfoReceived
     | MessageReceived
+    | RecordingFailed
     | TransferProgress
     | CallEnded
 )

@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtp.audio_stream import AudioStream
 from rtp.listener import Listener
-from rtp.sinks import Gate, QueueSink, WavSink
+from rtp.recording import Recording
+from rtp.sinks import Gate
 from rtp.sources import close_source
+from rtp.speech import Mark
 from rtp.stream import AlreadyTalking, PlaybackResult
 from rtp.talker import Talker
 from rtp.wav import AudioError
@@ -19,10 +22,7 @@ from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall, TalkInPr
 from sipcore.sounds import AudioInput, needs_reading, open_sounds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
-
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Generator
 
     from rtp.engine import MediaEngine
     from rtp.sources import AudioSource
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
-__all__ = ["AudioInput", "CallMedia", "Playback", "checked_digits"]
+__all__ = ["AudioInput", "AudioStream", "CallMedia", "Mark", "Playback", "Recording", "checked_digits"]
 
 log = logging.getLogger(__name__)
 
@@ -212,11 +212,13 @@ class CallMedia:
         """Silence for the readers of `audio`, or the far end again; recordings go on."""
         self._ears.shut = paused
 
-    def audio(self, max_frames: int) -> AsyncIterator[NDArray[np.int16]]:
-        """The far end's audio, frame by frame, until the stream closes."""
-        sink = QueueSink(max_frames, self._ears)
-        self._stream.add_sink(sink)
-        return sink
+    def audio(self, *, rate: int, frame_ms: int, max_frames: int, max_seconds: float, both: bool) -> AudioStream:
+        """The far end's audio, and a way to answer it, until it or the stream closes."""
+        audio = AudioStream(
+            rate=rate, frame_ms=frame_ms, max_frames=max_frames, max_seconds=max_seconds, both=both, gate=self._ears
+        )
+        self._stream.converse(audio)
+        return audio
 
     def listen(self, rate: int, max_frames: int) -> Listener:
         """Both sides mixed, until the listener or the stream closes."""
@@ -233,11 +235,12 @@ class CallMedia:
             raise TalkInProgress("Somebody else talks into the call already") from None
         return talker
 
-    def record(self, path: str | Path) -> WavSink:
-        """Writes the far end's audio to a wav file until the stream closes."""
-        sink = WavSink(Path(path))
-        self._stream.add_sink(sink)
-        return sink
+    def record(self, path: str | Path, failed: Callable[[Recording, OSError], None], *, stereo: bool) -> Recording:
+        """Writes a wav file until the stream closes."""
+        recording = Recording(Path(path), stereo=stereo)
+        recording.on_failed = lambda error: failed(recording, error)
+        self._stream.record(recording)
+        return recording
 
     def statistics(self) -> StreamStatistics:
         """The stream's counters."""

@@ -10,6 +10,8 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from pathlib import Path
 
+import numpy as np
+
 from rtp.wav import load_wav
 from service.config import Endpoint, ServerSettings
 from service.demo.farend import FarEnd
@@ -64,6 +66,32 @@ async def test_the_caller_hears_the_echo_bot_repeat_what_it_plays(tmp_path: Path
         await bot.communicate()
     # The hang-up follows the last sample sent, so the end of the echo is not heard.
     assert find(load_wav(tmp_path / "heard.wav"), chime()[:4800]).similarity > 0.95
+
+
+async def test_the_singing_bot_is_interrupted_and_knows_what_was_heard(tmp_path: Path) -> None:
+    silence = np.zeros(16000, np.int16)
+    (tmp_path / "late.wav").write_bytes(wav_bytes(np.concatenate((silence, chime()))))
+    port = free_port()
+    bot = await start(tmp_path, "live_numpy.py", f"bot@{LOOPBACK}", "--sip-port", str(port))
+    try:
+        assert bot.stdout is not None
+        assert b"waiting for calls" in await asyncio.wait_for(bot.stdout.readline(), 30)
+        caller = await start(tmp_path, "call_and_play.py", f"me@{LOOPBACK}", f"sip:bot@{LOOPBACK}:{port}", "late.wav")
+        await output(caller)
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("over"):
+            lines.append((await asyncio.wait_for(bot.stdout.readline(), 30)).decode().strip())
+    finally:
+        bot.terminate()
+        await bot.communicate()
+    text = "\n".join(lines)
+    assert re.search(r"interrupted: [0-3]\.\d\d s not said", text)
+    assert "do: heard at 0.50 s" in text
+    assert "si: cut" in text
+    heard = load_wav(tmp_path / "heard.wav")
+    time = np.arange(4000) / 8000
+    sung = (6000 * np.sin(2 * np.pi * 262 * time)).astype(np.int16)
+    assert find(heard[:8000], sung[200:3800]).similarity > 0.95
 
 
 async def test_the_grpc_client_lives_through_a_call_and_barges_in(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from rtp.ears import Ears
 from rtp.listener import Listener
 from rtp.talker import Talker
 from sipcore.config import Account
@@ -37,6 +38,8 @@ from sipcore.events import (
 )
 
 __all__ = ["FakeAgent", "FakeCall", "FakePlayback", "FakeRegistration", "FakeTransfer"]
+
+Hearing = TypeVar("Hearing", bound=Listener)
 
 
 class FakeAgent:
@@ -171,6 +174,8 @@ class FakeCall:
         """Seconds until the far end answers BYE or CANCEL."""
         self.playbacks: list[FakePlayback] = []
         self.listeners: list[Listener] = []
+        self.ears = Ears()
+        self.ticks = 0
         self.transfers: list[FakeTransfer] = []
         self.answer_error: SipError | None = None
         self._connected = False
@@ -265,22 +270,24 @@ class FakeCall:
 
     def listen(self, *, rate: int = 8000) -> Listener:
         self._need_connected()
-        listener = Listener(rate=rate)
-        self.listeners.append(listener)
-        return listener
+        return self._listening(Listener(rate=rate))
 
     def talk(self, *, rate: int = 8000) -> Talker:
         self._need_connected()
         if any(isinstance(one, Talker) and not one.closed for one in self.listeners):
             raise TalkInProgress("somebody talks")
-        talker = Talker(rate=rate)
-        self.listeners.append(talker)
-        return talker
+        return self._listening(Talker(rate=rate))
+
+    def _listening(self, one: Hearing) -> Hearing:
+        self.listeners.append(one)
+        self.ears.add(one)
+        one.on_close = lambda: self.ears.remove(one)
+        return one
 
     def tick(self, value: int = 0) -> None:
         """The clock of the call: the far end says a frame of this value."""
-        for listener in self.listeners:
-            listener.write(np.full(160, value, np.int16))
+        self.ticks += 1
+        self.ears.hear(self.ticks, np.full(160, value, np.int16))
 
     def refer(self, to: str, *, headers: Mapping[str, str] | None = None) -> FakeTransfer:
         self._need_connected()

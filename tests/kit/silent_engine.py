@@ -77,6 +77,12 @@ class SilentStream:
     def listen(self, listener: Any) -> None:
         self.sinks.append(listener)
 
+    def converse(self, audio: Any) -> None:
+        self.sinks.append(audio)
+
+    def record(self, recording: Any) -> None:
+        self.sinks.append(recording)
+
     def talk(self, talker: Any) -> None:
         if any(isinstance(sink, Talker) and not sink.closed for sink in self.sinks):
             raise AlreadyTalking

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FarEnd", "Rows", "packet", "tone"]
+__all__ = ["FarEnd", "Live", "Rows", "packet", "tone"]
 
 FAR = ("192.0.2.7", 40000)
 
@@ -48,6 +48,30 @@ def packet(
 def tone(samples: int, *, hertz: float = 440.0, amplitude: int = 8000) -> NDArray[np.int16]:
     """A sine at 8,000 Hz, int16 (samples,)."""
     return (amplitude * np.sin(2 * np.pi * hertz * np.arange(samples) / 8000)).astype(np.int16)
+
+
+class Live:
+    """A source that has what was written to it, until it ends."""
+
+    total_samples = None
+
+    def __init__(self) -> None:
+        self._samples = np.zeros(0, np.int16)
+        self._ended = False
+
+    @property
+    def exhausted(self) -> bool:
+        return self._ended and not len(self._samples)
+
+    def write(self, samples: NDArray[np.int16]) -> None:
+        self._samples = np.concatenate((self._samples, samples))
+
+    def end(self) -> None:
+        self._ended = True
+
+    def read(self, samples: int) -> NDArray[np.int16]:
+        piece, self._samples = self._samples[:samples], self._samples[samples:]
+        return piece
 
 
 class Rows:

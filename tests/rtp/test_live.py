@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rtp.ears import Ears
 from rtp.engine import MediaEngine
 from rtp.g711 import SILENCE, Law, decode, encode
 from rtp.listener import Listener
+from rtp.sinks import Gate
 from rtp.sources import ArraySource
 from rtp.stream import AlreadyTalking, RtpStream
 from rtp.talker import MAX_FRAMES, PREFETCH_FRAMES, TRIM_FRAMES, Talker, Voice
@@ -35,28 +37,49 @@ async def heard(listener: Listener, count: int) -> list[int]:
 # ---- listener --------------------------------------------------------------------------------------------------------
 
 
+def ears(*listeners: Listener) -> Ears:
+    """Those of a stream that they listen to."""
+    made = Ears()
+    for listener in listeners:
+        made.add(listener)
+    return made
+
+
 async def test_both_sides_are_mixed_and_saturate() -> None:
     listener = Listener()
-    for sent, far in ((None, 5), (7, 5), (30000, 5000), (-30000, -5000)):
+    heard_by = ears(listener)
+    for tick, (sent, far) in enumerate(((None, 5), (7, 5), (30000, 5000), (-30000, -5000))):
         if sent is not None:
-            listener.sent(frame(sent))
-        listener.write(frame(far))
+            heard_by.sent(tick, frame(sent))
+        heard_by.hear(tick, frame(far))
     assert await heard(listener, 4) == [5, 12, 32767, -32768]
 
 
-async def test_a_tick_that_makes_up_for_others_pairs_frames_in_order() -> None:
+async def test_a_tick_that_makes_up_for_others_pairs_frames_by_their_ticks() -> None:
     listener = Listener()
-    for sent in (1, 2):
-        listener.sent(frame(sent))
-    for far in (10, 20, 30):
-        listener.write(frame(far))
-    assert await heard(listener, 3) == [11, 22, 30]
+    heard_by = ears(listener)
+    for tick in (11, 12):
+        heard_by.sent(tick, frame(tick))
+    for tick in (10, 11, 12, 13):
+        heard_by.hear(tick, frame(100))
+    assert await heard(listener, 4) == [100, 111, 112, 100]
+
+
+async def test_what_was_sent_at_a_tick_that_heard_nothing_is_left_out() -> None:
+    listener = Listener()
+    heard_by = ears(listener)
+    heard_by.sent(1, frame(1))
+    heard_by.sent(3, frame(3))
+    heard_by.hear(2, frame(20))
+    heard_by.hear(3, frame(30))
+    assert await heard(listener, 2) == [20, 33]
 
 
 async def test_at_16000_hertz_a_frame_has_320_samples() -> None:
     listener = Listener(rate=16000)
-    for _ in range(3):
-        listener.write(frame(1000))
+    heard_by = ears(listener)
+    for tick in range(3):
+        heard_by.hear(tick, frame(1000))
     frames = [await anext(listener) for _ in range(3)]
     assert {len(one) for one in frames} == {320}
     assert np.all(np.abs(frames[-1] - 1000) <= 1)
@@ -64,22 +87,79 @@ async def test_at_16000_hertz_a_frame_has_320_samples() -> None:
         Listener(rate=44100)
 
 
-async def test_what_is_written_is_copied() -> None:
-    listener = Listener()
+async def test_each_listener_hears_at_its_rate_and_what_it_asked_for() -> None:
+    kinds = [(rate, both) for rate in (8000, 16000) for both in (False, True)]
+    listeners = [Listener(rate=rate, both=both) for rate, both in kinds for _ in range(2)]
+    heard_by = ears(*listeners)
+    for tick in range(3):
+        heard_by.sent(tick, frame(500))
+        heard_by.hear(tick, frame(1000))
+    for listener in listeners:
+        frames = [await anext(listener) for _ in range(3)]
+        assert len(frames[2]) == listener.rate // 50
+        assert np.all(np.abs(frames[2] - (1500 if listener.both else 1000)) <= 1)
+
+
+async def test_what_is_heard_is_a_copy_and_the_readers_own() -> None:
+    first, second = Listener(both=False), Listener(both=False)
+    heard_by = ears(first, second)
     shared = frame(3)
-    listener.write(shared)
+    heard_by.hear(0, shared)
     shared[:] = 9
-    assert await heard(listener, 1) == [3]
+    mine = await anext(first)
+    mine[:] = 7
+    assert await heard(second, 1) == [3]
+
+
+async def test_longer_frames_come_as_a_whole_and_the_last_as_it_is() -> None:
+    listener = Listener(frame_ms=60)
+    heard_by = ears(listener)
+    for tick in range(3):
+        heard_by.hear(tick, frame(tick))
+    assert (await anext(listener))[::FRAME].tolist() == [0, 1, 2]
+    waiting = asyncio.ensure_future(anext(listener))
+    await asyncio.sleep(0)
+    for tick in range(3, 5):
+        heard_by.hear(tick, frame(tick))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    listener.close()
+    assert (await waiting)[::FRAME].tolist() == [3, 4]
+    for length in (0, 30, 520):
+        with pytest.raises(ValueError, match="multiple of 20"):
+            Listener(frame_ms=length)
+
+
+async def test_behind_a_shut_gate_there_is_silence() -> None:
+    gate = Gate()
+    shut, other = Listener(gate=gate), Listener()
+    heard_by = ears(shut, other)
+    for tick, closed in enumerate((False, True, False)):
+        gate.shut = closed
+        heard_by.hear(tick, frame(7))
+    assert await heard(shut, 3) == [7, 0, 7]
+    assert await heard(other, 3) == [7, 7, 7]
+
+
+async def test_one_task_reads_a_listener() -> None:
+    listener = Listener()
+    waiting = asyncio.ensure_future(anext(listener))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="two tasks"):
+        await anext(listener)
+    listener.close()
+    with pytest.raises(StopAsyncIteration):
+        await waiting
 
 
 async def test_a_slow_reader_loses_the_oldest_and_is_forgiven_once_it_has_caught_up() -> None:
     listener = Listener(max_frames=2, patience=5)
     for far in range(4):
-        listener.write(frame(far))
+        listener.hear(frame(far))
     assert (listener.dropped, listener.stalled) == (2, False)
     assert await heard(listener, 2) == [2, 3]
     for far in range(6):
-        listener.write(frame(far))
+        listener.hear(frame(far))
     assert (listener.dropped, listener.stalled, listener.closed) == (6, False, False)
 
 
@@ -88,7 +168,7 @@ async def test_a_reader_that_never_catches_up_has_stalled() -> None:
     closed: list[bool] = []
     listener.on_close = lambda: closed.append(True)
     for far in range(20):
-        listener.write(frame(far))
+        listener.hear(frame(far))
         if far % 2:  # it reads, but half of what comes
             assert not listener.closed or listener.stalled
             await anext(listener, None)
@@ -96,7 +176,7 @@ async def test_a_reader_that_never_catches_up_has_stalled() -> None:
     assert closed == [True]
     await listener.wait_closed()
     dropped = listener.dropped
-    listener.write(frame(0))
+    listener.hear(frame(0))
     assert listener.dropped == dropped
 
 
@@ -104,9 +184,9 @@ async def test_closing_ends_the_iteration_behind_what_is_queued() -> None:
     async with Listener() as listener:
         waiting = asyncio.ensure_future(anext(listener))
         await asyncio.sleep(0)
-        listener.write(frame(1))
+        listener.hear(frame(1))
         assert (await waiting)[0] == 1
-        listener.write(frame(2))
+        listener.hear(frame(2))
     assert [int(one[0]) async for one in listener] == [2]
     waiting = asyncio.ensure_future(anext(listener, frame(-1)))
     assert (await waiting)[0] == -1
@@ -295,7 +375,7 @@ async def test_closing_either_end_leaves_nothing_behind(engine: MediaEngine, str
     tick(engine)
     assert len([one async for one in listeners[0]]) == 1
     stream.close()
-    assert (stream.sinks, stream.listeners, stream.talker) == ([], [], None)
+    assert (stream.ears.open, stream.ears.both, stream.talker) == (False, False, None)
     for listener in (*listeners[1:], talker):
         assert listener.closed
         assert len([one async for one in listener]) == 2
@@ -309,7 +389,7 @@ async def test_a_stalled_listener_is_dropped_from_the_clock(engine: MediaEngine,
     stream.listen(listener)
     tick(engine, 8)
     assert listener.stalled
-    assert (stream.sinks, stream.listeners) == ([], [])
+    assert (stream.ears.open, stream.ears.both) == (False, False)
 
 
 async def test_while_on_hold_a_listener_hears_nothing_and_a_talker_is_not_read(

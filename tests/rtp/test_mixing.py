@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rtp.mixing import ATTACK, RELEASE, Chain, Ending, Gain, Mix
-from rtp.sources import ArraySource, AudioSource, LoopedSource, QueueSource
+from rtp.sources import ArraySource, AudioSource, LoopedSource
+from tests.rtp.kit import Live
 
 FRAME = 160
 
@@ -75,7 +76,7 @@ def test_speech_over_endless_music() -> None:
 
 def test_music_makes_room_for_speech_and_comes_back() -> None:
     music = LoopedSource(np.full(8, 10_000, np.int16))
-    speech = QueueSource(max_samples=8000)
+    speech = Live()
     mix = Mix(music, speech, ducking_db=-20.0, ends_with="both")
     assert mix.read(FRAME).tolist() == [10_000] * FRAME
     speech.write(np.zeros(10 * FRAME, np.int16))
@@ -98,11 +99,11 @@ def test_a_chain_has_no_gap_and_closes_what_is_over() -> None:
     assert (first.closed, last.closed) == (1, 1)
     chain.close()
     assert last.closed == 1
-    assert Chain([QueueSource(), level(1, 5)]).total_samples is None
+    assert Chain([Live(), level(1, 5)]).total_samples is None
 
 
 def test_a_live_source_in_a_chain_is_waited_for() -> None:
-    live = QueueSource()
+    live = Live()
     chain = Chain([live, level(7, 3)])
     live.write(np.full(5, 1, np.int16))
     assert chain.read(FRAME).tolist() == [1] * 5

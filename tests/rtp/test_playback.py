@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rtp.playback import PlaybackQueue, PlaybackResult
-from rtp.sources import ArraySource, QueueSource
+from rtp.sources import ArraySource
+from tests.rtp.kit import Live
 
 FRAME = 160
 
@@ -105,7 +106,7 @@ async def test_whoever_waits_may_stop_waiting_without_stopping_the_playback() ->
 
 async def test_a_live_source_that_runs_dry_is_padded_and_goes_on() -> None:
     queue = PlaybackQueue(8000)
-    live = QueueSource()
+    live = Live()
     playback = queue.add(live)
     live.write(numbers(1, 100))
     assert frames(queue, 2)[100:].tolist() == [0] * 220

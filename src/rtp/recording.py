@@ -1,0 +1,219 @@
+"""Recording a stream to a wav file: the far end alone, or both sides, the far end left and this side right.
+
+The clock only queues; one thread for all recordings of the process writes blocks of half a second. A recording is as
+long as the time it took: ticks that a stalled loop left out, and packets that never came, are silence in it. After each
+block the header says how long the file is by now, so a process that is killed leaves a whole file behind, short of the
+last half second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import struct
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["BLOCK_FRAMES", "MAX_WAITING_BLOCKS", "Recording"]
+
+logger = logging.getLogger(__name__)
+
+RATE = 8000
+FRAME = 160
+BLOCK_FRAMES = 25
+MAX_WAITING_BLOCKS = 120
+"""A disk that is a minute behind ends the recording before it takes the memory."""
+MAX_MISSING_FRAMES = 50 * 600
+"""Most silence put in for one stall: ten minutes. A machine that slept longer does not fill the disk."""
+HEADER_BYTES = 44
+MAX_BYTES = 0xFFFFFFFF - HEADER_BYTES - 1
+"""What the header can say: 37 hours of stereo."""
+
+_writer = ThreadPoolExecutor(1, thread_name_prefix="wav-recorder")
+"""Writes all recordings of the process, block after block. The interpreter does not end before it has caught up, so a
+program that ends right after its call leaves whole files."""
+_turns = itertools.count()
+"""Recordings that begin together hand over their blocks at different ticks."""
+
+Frames = list[tuple[int, "NDArray[np.int16] | None", "NDArray[np.int16] | None"]]
+"""Silent ticks ahead, then a frame of each side; None is silence."""
+
+
+class Recording:
+    """One wav file that grows: 16 bit, 8,000 Hz."""
+
+    def __init__(self, path: str | Path, *, stereo: bool = False) -> None:
+        """Creates the file, or empties it.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        self.path = path
+        self.stereo = stereo
+        self.samples = 0
+        """Length so far, in samples of each channel."""
+        self.error: OSError | None = None
+        """Why it stopped early: a full disk, for instance."""
+        self.on_close: Callable[[], None] | None = None
+        """Takes the recording off its stream; for the stream."""
+        self.on_failed: Callable[[OSError], None] | None = None
+        """Called on the loop, once, when it stops early."""
+        self.paused = False
+        """Silence is recorded, so that the file stays in step with the call."""
+        self._block: Frames = []
+        self._until_block = 1 + next(_turns) % BLOCK_FRAMES
+        self._handed_over = 0  # counted by the clock's thread,
+        self._taken = 0  # and by the writer's
+        self._written = 0  # bytes of samples
+        self._complete: Future[None] | None = None
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by the writer
+        try:
+            self._file.write(self._header())
+        except OSError:
+            self._file.close()
+            raise
+
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return self.samples / RATE
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is recorded any more."""
+        return self._complete is not None
+
+    def pause(self) -> None:
+        """Silence is recorded from now on. Idempotent."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Undoes `pause`. Idempotent."""
+        self.paused = False
+
+    def close(self) -> None:
+        """Ends the recording; the thread writes what is queued and closes the file. Does not wait for it."""
+        if self._complete is None:
+            if self._block:
+                self._hand_over()
+            self._complete = _writer.submit(self._finish)
+            if self.on_close is not None:
+                self.on_close()
+
+    async def wait_closed(self) -> None:
+        """Waits until the file is complete on disk, off the loop's thread."""
+        self.close()
+        if self._complete is not None:
+            await asyncio.wait({asyncio.wrap_future(self._complete)})
+
+    def join(self) -> None:
+        """`wait_closed` for callers without an event loop."""
+        self.close()
+        if self._complete is not None:
+            futures.wait({self._complete})
+
+    # ---- on the clock ------------------------------------------------------------------------------------------------
+
+    def take(self, missing: int, far: NDArray[np.int16], sent: NDArray[np.int16] | None) -> None:
+        """A frame of each side, kept as they are, behind ``missing`` ticks of silence."""
+        if self.closed or self.error is not None:
+            return
+        missing = min(missing, MAX_MISSING_FRAMES)
+        self._block.append((missing, None, None) if self.paused else (missing, far, sent if self.stereo else None))
+        self.samples += (missing + 1) * FRAME
+        self._until_block -= 1
+        if self._until_block <= 0:
+            self._until_block = BLOCK_FRAMES
+            if self._handed_over - self._taken >= MAX_WAITING_BLOCKS:
+                self._block = []
+                self._give_up(OSError("the disk is too slow"))
+            else:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        block, self._block = self._block, []
+        self._handed_over += 1
+        _writer.submit(self._write_block, block)
+
+    # ---- on the writer's thread --------------------------------------------------------------------------------------
+
+    def _write_block(self, block: Frames) -> None:
+        self._taken += 1
+        if self.error is not None:
+            return
+        try:
+            self._write(_samples(block, stereo=self.stereo))
+        except OSError as error:
+            self._give_up(error)
+
+    def _write(self, samples: NDArray[np.int16]) -> None:
+        content = samples.astype("<i2", copy=False).tobytes()
+        if self._written + len(content) > MAX_BYTES:
+            raise OSError("a wav file cannot be longer")
+        view = memoryview(content)
+        while view:
+            view = view[self._file.write(view) :]
+        self._written += len(content)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._file.seek(HEADER_BYTES + self._written)
+
+    def _header(self) -> bytes:
+        """RIFF, one chunk that tells PCM apart, one of samples."""
+        channels = 2 if self.stereo else 1
+        size = self._written
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, RATE, RATE * channels * 2, channels * 2, 16)
+        data = struct.pack("<4sI", b"data", size)
+        return struct.pack("<4sI4s", b"RIFF", HEADER_BYTES - 8 + size, b"WAVE") + form + data
+
+    def _finish(self) -> None:
+        try:
+            self._file.truncate(HEADER_BYTES + self._written)  # half a block that a full disk took
+            self._file.close()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        logger.error("recording to %s stopped: %s", self.path, error)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, error)
+
+    def _tell(self, error: OSError) -> None:
+        self.close()
+        if self.on_failed is not None:
+            self.on_failed(error)
+
+
+def _samples(block: Frames, *, stereo: bool) -> NDArray[np.int16]:
+    """What to write: int16 (n,), or interleaved."""
+    ticks = sum(missing + 1 for missing, _, _ in block)
+    samples = np.zeros((ticks * FRAME, 2 if stereo else 1), np.int16)
+    position = 0
+    for missing, far, sent in block:
+        position += missing * FRAME
+        if far is not None:
+            samples[position : position + FRAME, 0] = far
+        if sent is not None and stereo:
+            samples[position : position + FRAME, 1] = sent
+        position += FRAME
+    return samples.reshape(-1)
