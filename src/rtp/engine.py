@@ -2,7 +2,8 @@
 
 Each tick, in this order: send one frame of every stream, first, so that its time depends on nothing a peer does; read
 the sockets until they are empty; play one frame out of every jitter ring into the sinks; call DTMF handlers last. When
-the loop was held up, a tick makes up for the ones before it; `rtp.outgoing` and `rtp.incoming` say how far.
+the loop was held up, a tick makes up for the ones before it; `rtp.outgoing` and `rtp.incoming` say how far, `rtp.load`
+what is told of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from rtp.delay import Delay
 from rtp.endpoint import family_of
 from rtp.incoming import Incoming
 from rtp.jitter import FRAME, JitterRing
-from rtp.outgoing import Outgoing
+from rtp.load import Load, MissedTicks
+from rtp.outgoing import CATCH_UP_FRAMES, Outgoing
 from rtp.packetizer import Sending, begin, set_codec
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
@@ -33,7 +35,7 @@ from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
 from rtp.stream import RATE, RtpStream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rtp.endpoint import Endpoint
     from rtp.g711 import Law
@@ -124,6 +126,9 @@ class MediaEngine:
         self._dirty = False
         """Some stream came, went or changed since the rows were arranged; the next tick begins with it."""
         self._ticking = False
+        self._load = Load(ptime_ms / 1000, CATCH_UP_FRAMES)
+        self.on_missed: Callable[[MissedTicks], None] | None = None
+        """Told of missed ticks: at once, and then every ten seconds at most."""
         self._lateness = Series()
         self._durations = Series()
         self._cpu = 0.0
@@ -199,7 +204,17 @@ class MediaEngine:
             tick_ms_p99=work99,
             tick_ms_max=work_largest,
             cpu_seconds=self._cpu,
+            load=self._load.busy,
+            missed_lately=self._load.missed,
         )
+
+    def overloaded(self, limit: float) -> bool:
+        """Whether the clock was too busy, or missed too many ticks, in three of the latest five seconds.
+
+        Args:
+            limit: the share of the time that ticks may take, 0..1; 0: never overloaded.
+        """
+        return self._load.overloaded(limit)
 
     def tick(self, count: int, lateness: float) -> None:
         """Does the work of ``count`` deadlines, the newest of which was ``lateness`` seconds ago. Never raises."""
@@ -222,7 +237,25 @@ class MediaEngine:
         self._ticking = False
         self._cpu += time.thread_time() - cpu
         self._lateness.add(lateness * 1000)
-        self._durations.add((time.perf_counter() - wall) * 1000)
+        worked = time.perf_counter() - wall
+        self._durations.add(worked * 1000)
+        missed = self._load.add(count, worked)
+        if missed is not None:
+            self._tell(missed)
+
+    def _tell(self, missed: MissedTicks) -> None:
+        logger.log(
+            logging.WARNING if missed.skipped_frames else logging.INFO,
+            "the event loop was held up: %d ticks of the media clock missed in %d stalls, %.0f ms the longest",
+            missed.count,
+            missed.stalls,
+            missed.longest_ms,
+        )
+        if self.on_missed is not None:
+            try:
+                self.on_missed(missed)
+            except Exception:
+                logger.exception("a handler of missed ticks failed")
 
     def _arrange(self) -> None:
         self._dirty = False

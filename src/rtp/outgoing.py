@@ -1,8 +1,13 @@
 """The sending half of a tick: sources → mute → encode → headers → ``sendto``.
 
-When the loop was held up, up to `CATCH_UP_FRAMES` frames of every stream go out at once, each with the timestamp of its
-own deadline. Of a longer stall the beginning is left out: a pause in the timestamps, a marker behind it, and sources
-that did not advance, so nothing that plays is lost; it plays later.
+The catch-up policy. When the loop was held up over n deadlines, the tick that runs then sends
+
+- up to `CATCH_UP_FRAMES` frames of every stream at once, each with the timestamp of its own deadline: a receiver whose
+  jitter buffer holds 100 ms hears nothing of it;
+- never more: of a longer stall the beginning is left out, as a pause in the timestamps with a marker behind it. Sources
+  do not advance for what is left out, so nothing that plays is lost; it plays later. Timestamps stay the clock's.
+
+Nothing is made up for later on: the next tick sends one frame again.
 """
 
 from __future__ import annotations

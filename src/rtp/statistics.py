@@ -133,6 +133,10 @@ class EngineStatistics:
     tick_ms_max: float = 0.0
     cpu_seconds: float = 0.0
     """CPU time of all ticks, sinks and sources included."""
+    load: float = 0.0
+    """Share of the time that ticks took, in the latest five seconds; the loop has other work besides."""
+    missed_lately: int = 0
+    """Ticks missed in the latest five seconds."""
 
 
 class Series:

@@ -10,7 +10,7 @@ from service.line import Line
 from service.ongoing import CallIdentity, EndReason, OngoingCall, call_id_for
 from service.operation import Operation
 from service.status import AmdResult, Status, StatusType
-from sipcore.errors import CallInProgress, InvalidRequest, NoOngoingCall, SipError
+from sipcore.errors import AtCapacity, CallInProgress, CallRejected, InvalidRequest, NoOngoingCall, SipError
 
 __all__ = ["end_call", "hang_up", "report_machine", "set_muted", "start_call"]
 
@@ -35,9 +35,11 @@ async def start_call(line: Line, callee: str, headers: Mapping[str, str], operat
         call = line.registration.place(callee, headers=headers)
     except InvalidRequest:
         raise
-    except SipError as error:
+    except SipError as refused:
+        # Clients know the names of CONTRACT §4; a server that is full is one of those who reject.
+        told = CallRejected(str(refused), code=refused.code) if isinstance(refused, AtCapacity) else refused
         operation.reached(line.record(line.status(about.initiated_type, about)))
-        return line.record(line.status(about.failed_type, about, error=error))
+        return line.record(line.status(about.failed_type, about, error=told))
     ongoing = line.begin(call, about)
     operation.reached(line.snapshot())
     try:

@@ -248,6 +248,20 @@ class ServerSettings(BaseSettings):
         description="Seconds without RTP or RTCP after which a call that is not on hold is ended; 0: never.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    max_calls: int = Field(
+        default=2000,
+        ge=1,
+        le=100_000,
+        description="Most calls at once; beyond, callers get 503 with Retry-After.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
+    max_load: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Share of its time that the media clock may take before new calls get 503; 0: any.",
+        json_schema_extra={"metavar": "SHARE"},
+    )
     allow_from: Annotated[tuple[str, ...], BeforeValidator(_sources)] = Field(
         default=(),
         description="Who may call beside the registrars and proxies of the accounts: addresses, networks, or any.",
@@ -401,6 +415,8 @@ class ServerSettings(BaseSettings):
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,
+            max_calls=self.max_calls,
+            max_load=self.max_load,
             keep_alive=self.keep_alive,
             udp_keep_alive=self.udp_keep_alive,
             nameservers=self.nameserver,

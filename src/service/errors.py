@@ -7,7 +7,7 @@ import secrets
 
 import grpc
 
-from sipcore.errors import CallError, InvalidRequest, NoOngoingCall, SipError, TalkInProgress, TransferError
+from sipcore.errors import AtCapacity, CallError, InvalidRequest, NoOngoingCall, SipError, TalkInProgress, TransferError
 
 __all__ = [
     "AudioStreamLimit",
@@ -90,7 +90,7 @@ def rpc_error(error: Exception) -> tuple[grpc.StatusCode, str]:
             return grpc.StatusCode.UNAUTHENTICATED, str(error)
         case CallScopeMismatch() | NoOngoingCall():
             return grpc.StatusCode.FAILED_PRECONDITION, str(error)
-        case AudioStreamLimit() | TalkInProgress():
+        case AudioStreamLimit() | TalkInProgress() | AtCapacity():
             return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
         case ClientGone():
             return grpc.StatusCode.ABORTED, str(error)

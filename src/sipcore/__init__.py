@@ -15,6 +15,7 @@ from sipcore.call import Call, CallState
 from sipcore.config import Account, CallPolicy, Limits, Timers, TlsConfig, UserAgentConfig
 from sipcore.errors import (
     AccountNotRegistered,
+    AtCapacity,
     AuthenticationFailed,
     CallCancelled,
     CallError,
@@ -76,6 +77,7 @@ from sipcore.useragent import UserAgent
 __all__ = [
     "Account",
     "AccountNotRegistered",
+    "AtCapacity",
     "AudioSource",
     "AudioStream",
     "AuthenticationFailed",

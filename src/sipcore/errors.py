@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccountNotRegistered",
+    "AtCapacity",
     "AuthenticationFailed",
     "CallCancelled",
     "CallError",
@@ -115,6 +116,10 @@ class CallError(SipError):
 
 class CallRejected(CallError):
     """The far end, or a proxy, refused the call; ``code`` is its status code (300-699)."""
+
+
+class AtCapacity(CallRejected):
+    """This agent has no room for another call: ``max_calls`` or ``max_load``; nothing was sent. ``code`` is 503."""
 
 
 class CallTimeout(CallError):

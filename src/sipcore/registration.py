@@ -268,11 +268,13 @@ class Registration:
 
         Raises:
             InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
+            AtCapacity: the agent has no room for another call.
             CallError: no RTP port is free.
         """
         uri = self._runtime.resolve_callee(to, self, field="callee_id")
         extra = check_headers(headers)
         self._require_open()
+        self._runtime.require_room()
         media = self._runtime.open_media()
         session = self._runtime.stack.invite(
             self._line,

@@ -33,6 +33,13 @@ class Runtime(Protocol):
     def pump(self) -> None:
         """Sends what the stack has to send; to be called after every wish told to it."""
 
+    def require_room(self) -> None:
+        """Before a call is placed.
+
+        Raises:
+            AtCapacity: calls that are up would suffer from another one.
+        """
+
     def open_media(self) -> CallMedia:
         """A new RTP stream.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rtp.engine import MediaEngine
 from rtp.ports import NoPortAvailable
 from sipcore.config import UserAgentConfig
-from sipcore.errors import CallError, SipError
+from sipcore.errors import AtCapacity, CallError, SipError
 from sipcore.events import EndCause, RegistrationFailed
 from sipcore.media import CallMedia
 from sipcore.net.driver import Driver
@@ -87,6 +87,7 @@ class UserAgent:
             )
         )
         """The RTP engine: statistics of the clock."""
+        self.stack.room = self._has_room
         self._registrations: dict[Line, Registration] = {}
         self._calls: dict[InviteSession, Call] = {}
         self._outcomes = Outcomes()
@@ -250,6 +251,16 @@ class UserAgent:
     def pump(self) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""
         self._driver.pump()
+
+    def require_room(self) -> None:
+        """See :class:`~sipcore.runtime.Runtime`."""
+        if len(self._calls) >= self.config.max_calls:
+            raise AtCapacity(f"No room for another call: {len(self._calls)} are up (max_calls)", code=503)
+        if not self._has_room():
+            raise AtCapacity("No room for another call: the media clock is too busy (max_load)", code=503)
+
+    def _has_room(self) -> bool:
+        return not self.media.overloaded(self.config.max_load)
 
     def open_media(self) -> CallMedia:
         """See :class:`~sipcore.runtime.Runtime`."""

@@ -353,6 +353,24 @@ def test_max_calls_bounds_all_peers_together() -> None:
     assert [invited(desk.peer((f"203.0.113.{number}", 5060)), number=number) for number in range(3)] == [0, 0, 503]
 
 
+def test_a_program_that_is_full_refuses_new_calls_and_nothing_else() -> None:
+    """The answer says when to come again (RFC 3261 §20.33), and no transaction is left behind."""
+    desk = Desk()
+    caller = desk.peer()
+    full = True
+    desk.stack.room = lambda: not full
+    assert invited(caller, number=1) == 503
+    assert caller.responses[-1].headers.get("Retry-After") == "5"
+    assert desk.stack.idle
+    caller.request("OPTIONS", URI, branch="o1", call_id="o1")
+    assert caller.responses[-1].status == 200
+    full = False
+    assert invited(caller, number=2) == 0
+    full = True
+    caller.request("CANCEL", URI, branch="i2", call_id="c2")
+    assert [response.status for response in caller.responses][-2:] == [200, 487]
+
+
 # -- the values ----------------------------------------------------------------------------------------------------
 
 

@@ -45,12 +45,12 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair() -> AsyncIterator[Pair]:
+async def pair(config: UserAgentConfig | None = None) -> AsyncIterator[Pair]:
     network = LoopNetwork()
     media = SilentEngine(), SilentEngine()
     agents = [
         UserAgent(
-            UserAgentConfig(),
+            config or UserAgentConfig(),
             rng=random.Random(number),
             flows=network.at(f"192.0.2.{number}"),
             media=engine.as_engine(),

@@ -104,10 +104,15 @@ class SilentEngine:
     def __init__(self, *, ports: int = 1000) -> None:
         self.streams: list[SilentStream] = []
         self._ports = ports
+        self.busy = False
+        """Its clock cannot follow any more."""
 
     def as_engine(self) -> MediaEngine:
         """For ``UserAgent(media=…)``."""
         return cast("MediaEngine", self)
+
+    def overloaded(self, limit: float) -> bool:
+        return self.busy
 
     def open_stream(self, local_host: str) -> SilentStream:
         if len([stream for stream in self.streams if not stream.closed]) >= self._ports:

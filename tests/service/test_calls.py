@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+import grpc
 import pytest
 
+from service.errors import rpc_error
 from service.line import LineOptions
 from service.ongoing import CALL_ID_HEADER, EndReason
 from service.status import AmdResult, StatusType
 from sipcore.errors import (
+    AtCapacity,
     AuthenticationFailed,
     CallError,
     CallRejected,
@@ -96,6 +99,22 @@ async def test_a_call_that_cannot_even_be_placed_is_initiated_and_failed() -> No
     assert bench.types()[-2:] == ["OUTGOING_CALL_INITIATED", "OUTGOING_CALL_FAILED"]
     bench.registration.place_error = None
     await bench.connected()
+
+
+@in_virtual_time
+async def test_a_server_that_is_full_says_so_with_503() -> None:
+    """CONTRACT §4 names no other refusal that fits."""
+    bench = Bench()
+    await bench.session()
+    bench.registration.place_error = AtCapacity("No room for another call: 1 are up (max_calls)", code=503)
+    status = await bench.dial()
+    assert (status.type, status.exception, status.sip_code) == (
+        StatusType.OUTGOING_CALL_FAILED,
+        "CallRejected",
+        503,
+    )
+    assert status.description == "No room for another call: 1 are up (max_calls)"
+    assert rpc_error(AtCapacity("full", code=503)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
 
 
 @in_virtual_time

@@ -145,6 +145,9 @@ class Premises(Protocol):
     def dialog_count(self) -> int:
         """Dialogs held now."""
 
+    def has_room(self) -> bool:
+        """Whether the program can carry another call."""
+
     def answers_itself(self, method: str) -> bool:
         """Whether the program has a handler of its own for such requests."""
 
@@ -281,7 +284,7 @@ class Admission:
 
     def _no_room(self, peer: str) -> bool:
         everyones = self._premises.dialog_count >= self._config.max_calls
-        return everyones or self.calls.full(peer) or self.unanswered.full(peer)
+        return everyones or not self._premises.has_room() or self.calls.full(peer) or self.unanswered.full(peer)
 
     def _turned_away(self, request: Request, flow: Flow, line: Line | None) -> Refusal:
         host = flow.remote[0]

@@ -116,6 +116,8 @@ class Stack:
         self.register_pace = Pace(config.register_rate, max(1, round(config.register_rate / 2)))
         self.request_handlers: dict[str, RequestHandler] = {}
         """By method; asked for requests outside a dialog before the stack's own answer."""
+        self.room: Callable[[], bool] | None = None
+        """Asked before each call that comes in, once it is known to be for somebody: whether it can be carried."""
         self.admission = Admission(config, self)
         """Which requests are taken."""
         self._dialogs: dict[DialogId, InviteSession] = {}
@@ -285,6 +287,10 @@ class Stack:
     def dialog_count(self) -> int:
         """See :class:`~sipcore.protocol.admission.Premises`."""
         return len(self._dialogs)
+
+    def has_room(self) -> bool:
+        """See :class:`~sipcore.protocol.admission.Premises`."""
+        return self.room is None or self.room()
 
     def answers_itself(self, method: str) -> bool:
         """See :class:`~sipcore.protocol.admission.Premises`."""
