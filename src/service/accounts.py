@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from service import calls, media_control, playback, sessions, transfers
 from service.audio_streams import AudioLimits, AudioRequest, AudioStreams, Send, first_config, first_request
 from service.errors import CallControlUnauthenticated, NoSession, ServerStopping
+from service.journal import AccountAdded, AccountRemoved, Journal
 from service.levels import MediaRequest
 from service.line import Line, LineOptions
 from service.media_control import UNAUTHENTICATED
@@ -64,6 +65,7 @@ class Accounts:
         control_token: what SipSetCallMediaControl and SipStreamCallAudio ask for; empty: nothing.
         audio_limits: most live audio streams.
         archive: where the histories last beyond this process; None: nowhere. It is opened and closed by its owner.
+        journal: where everything that happens is written.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Accounts:
         control_token: str = "",
         audio_limits: AudioLimits = AudioLimits(),  # noqa: B008 - frozen
         archive: Archive | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._agent = agent
         self._options = options
@@ -82,7 +85,10 @@ class Accounts:
         self._archive = archive
         self._streams = AudioStreams(audio_limits)
         self._token = media_control.ControlToken(control_token)
+        self.journal = journal if journal is not None else Journal()
         self._lines: dict[str, Line] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        """Accounts that are being removed, by the keys of their addresses."""
         self._newest_registered: Line | None = None
         self._newest_session: Line | None = None
         self._operations = Operations()
@@ -94,6 +100,15 @@ class Accounts:
     def active(self) -> Line | None:
         """The account of a request without ``x-sip-account``."""
         return self._newest_session or self._newest_registered
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """All accounts, by the keys of their addresses."""
+        return tuple(line for _, line in sorted(self._lines.items()))
+
+    def admits(self, token: str | None) -> bool:
+        """Whether a request that brings this call control token may go on."""
+        return self._token.admits(token)
 
     def select(self, scope: Scope) -> Line | None:
         """The account that a request is about; None where there is none such.
@@ -142,6 +157,8 @@ class Accounts:
         profile = self._options.profiles.get(address.key)
         if profile is not None:
             account = profile.applied_to(account)
+        while (leaving := self._leaving.get(address.key)) is not None:
+            await asyncio.wait({leaving})
         line = self._lines.get(address.key) or await self._new_line(account, address)
         self._newest_registered = line
         return await self._run(line, lambda operation: sessions.register_account(line, account, operation), remaining)
@@ -156,7 +173,9 @@ class Accounts:
             self._check_running()
             keep = partial(self._archive.note, address.key)
             history = History(self._options.history_size, past=past, keep=keep)
-        line = self._lines[address.key] = Line(self._agent, account, address, self._options, history)
+        line = Line(self._agent, account, address, self._options, self.journal, history)
+        self._lines[address.key] = line
+        line.chronicle.write(AccountAdded())
         return line
 
     async def start_session(self, name: str, auto_answer_interval: int, remaining: Remaining) -> Status:
@@ -180,6 +199,25 @@ class Accounts:
         if line is None:
             return _no_account(scope)
         return await self._run(line, lambda operation: sessions.end_session(line, operation), remaining)
+
+    async def remove(self, line: Line) -> None:
+        """Forgets an account: its session and call end, its binding is removed. Goes on where its client has gone."""
+        key = line.address.key
+        if self._lines.get(key) is line:
+            del self._lines[key]
+            self._newest_session = None if self._newest_session is line else self._newest_session
+            self._newest_registered = None if self._newest_registered is line else self._newest_registered
+            self._leaving[key] = asyncio.create_task(self._remove(line))
+        if (leaving := self._leaving.get(key)) is not None:
+            await asyncio.shield(leaving)
+
+    async def _remove(self, line: Line) -> None:
+        try:
+            await sessions.remove_account(line)
+            await line.close()
+            line.chronicle.write(AccountRemoved())
+        finally:
+            del self._leaving[line.address.key]
 
     # -- calls -----------------------------------------------------------------------------------------------
 
@@ -333,6 +371,9 @@ class Accounts:
         """Lets the terminal statuses be recorded, then stops everything. The agent was closed before."""
         await asyncio.gather(*(line.close() for line in self._lines.values()))
         await self._operations.close()
+        if self._leaving:
+            await asyncio.wait(set(self._leaving.values()))
+        self.journal.close()
 
 
 def _address(line: Line | None) -> AccountAddress:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from service.line import Line
 from service.ongoing import CallIdentity, EndReason, OngoingCall, call_id_for
 from service.operation import Operation
 from service.status import AmdResult, Status, StatusType
 from sipcore.errors import AtCapacity, CallInProgress, CallRejected, InvalidRequest, NoOngoingCall, SipError
+
+if TYPE_CHECKING:
+    from sipcore.events import Reason
 
 __all__ = ["end_call", "hang_up", "report_machine", "set_muted", "start_call"]
 
@@ -77,8 +81,18 @@ async def end_call(
     return await hang_up(line, ongoing, hard=hard, operation=operation)
 
 
-async def hang_up(line: Line, ongoing: OngoingCall, *, hard: bool, operation: Operation) -> Status:
-    """Hangs up and waits for the terminal status. A second soft request joins the first."""
+async def hang_up(
+    line: Line, ongoing: OngoingCall, *, hard: bool, operation: Operation, reason: Reason | None = None
+) -> Status:
+    """Hangs up and waits for the terminal status. A second soft request joins the first.
+
+    Args:
+        line: the account.
+        ongoing: its ongoing call.
+        hard: do not wait for the far end.
+        operation: what has been reached.
+        reason: what a soft hang-up tells the far end (RFC 3326).
+    """
     about = ongoing.identity
     if hard:
         ongoing.ending = True
@@ -87,7 +101,7 @@ async def hang_up(line: Line, ongoing: OngoingCall, *, hard: bool, operation: Op
     elif not ongoing.ending:
         ongoing.ending = True
         operation.reached(line.record(line.status(StatusType.SOFT_HANGUP_INITIATED, about)))
-        line.spawn(ongoing.call.hangup())
+        line.spawn(ongoing.call.hangup(reason=reason))
     # A client that no longer waits does not take the hang-up back.
     return await asyncio.shield(ongoing.over)
 

@@ -9,16 +9,20 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from service.chronicle import Chronicle
 from service.errors import CallScopeMismatch, NoSession
+from service.journal import Unbound
 from service.levels import MediaLevels
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
-from service.status import AmdResult, History, IllegalTransition, Status, StatusType
+from service.status import AmdResult, History, IllegalTransition, Status, StatusType, utc_microseconds
+from service.views import Binding
 from sipcore.broadcast import Lost
 from sipcore.config import CallPolicy
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
 
 if TYPE_CHECKING:
+    from service.journal import Journal
     from service.profiles import Profile
     from sipcore.call import Call
     from sipcore.config import Account
@@ -63,6 +67,7 @@ class Line:
         account: Account,
         address: AccountAddress,
         options: LineOptions,
+        journal: Journal,
         history: History | None = None,
     ) -> None:
         self.agent = agent
@@ -72,9 +77,14 @@ class Line:
         self.name = account.address
         """As the newest request that named the account wrote it."""
         self.history = history or History(options.history_size)
+        self.chronicle = Chronicle(journal, address.key)
         self.registration: Registration | None = None
         self.bound = False
         """The newest transition about the binding was REGISTERED."""
+        self.binding: Binding | None = None
+        """What became of the newest REGISTER; None before that is known, and once it was removed."""
+        self.removed = False
+        """The account is being removed, or was: nothing new begins."""
         self.session_open = False
         self.had_session = False
         self.session_end: asyncio.Future[Status] | None = None
@@ -126,6 +136,7 @@ class Line:
     def record(self, status: Status) -> Status:
         """Appends a transition to the history and logs it; returns it as recorded."""
         recorded = self.history.record(status)
+        self.chronicle.write(recorded, recorded.call_id)
         logger.info(
             "%s %s%s%s",
             recorded.account,
@@ -225,20 +236,29 @@ class Line:
     def registered(self) -> Status:
         """Records REGISTERED."""
         self.bound = True
-        return self._registration_settled(self.status(StatusType.REGISTERED))
+        return self._registration_settled(self.status(StatusType.REGISTERED), Binding(registered=True))
 
     def registration_failed(self, error: SipError, retry_in: float | None = None) -> Status:
         """Records SESSION_REGISTRATION_FAILED."""
         self.bound = False
         description = str(error)
+        failed = Binding(False, error.code, description, type(error).__name__, retry_in)
         if retry_in is not None:
             description += f"; trying again in {retry_in:.0f} s"
         return self._registration_settled(
-            self.status(StatusType.SESSION_REGISTRATION_FAILED, description=description, error=error)
+            self.status(StatusType.SESSION_REGISTRATION_FAILED, description=description, error=error), failed
         )
 
-    def _registration_settled(self, status: Status) -> Status:
+    def unregistered(self) -> None:
+        """The binding was removed at our request."""
+        self.bound = False
+        self.binding = None
+        self.chronicle.write(Unbound())
+
+    def _registration_settled(self, status: Status, binding: Binding) -> Status:
         recorded = self.record(status)
+        self.binding = binding
+        self.chronicle.write(binding)
         outcomes, self._registration_outcomes = self._registration_outcomes, []
         for outcome in outcomes:
             if not outcome.done():
@@ -257,7 +277,7 @@ class Line:
             case RegistrationFailed(error, retry_in):
                 self.registration_failed(error, retry_in)
             case Unregistered():
-                self.bound = False
+                self.unregistered()
             case Lost():
                 logger.warning("%s: %d registration events were missed", self.name, event.count)
 
@@ -277,6 +297,13 @@ class Line:
             return 486
         self._screened = call  # holds the line until the call is picked up below
         return None
+
+    @property
+    def calls(self) -> tuple[OngoingCall, ...]:
+        """Those that are not over: the ongoing one, and its consultation."""
+        if self.ongoing is None:
+            return ()
+        return (self.ongoing,) if self.ongoing.consultation is None else (self.ongoing, self.ongoing.consultation)
 
     @property
     def busy(self) -> bool:
@@ -314,6 +341,7 @@ class Line:
         """Makes ``call`` the ongoing one, records *_CALL_INITIATED and follows the call to its end."""
         self.record(self.status(about.initiated_type, about))
         self.ongoing = ongoing = OngoingCall(about, call)
+        self.chronicle.follow(self, ongoing)
         self.spawn(self._follow_call(ongoing))
         return ongoing
 
@@ -323,6 +351,7 @@ class Line:
         try:
             await ongoing.call.connected()
             ongoing.connected = True
+            ongoing.answered_us = utc_microseconds()
             connected = self.record(self.status(ongoing.identity.connected_type, ongoing.identity))
             ongoing.settled.set_result(connected)
             await ongoing.call.wait_ended()
@@ -340,12 +369,16 @@ class Line:
             ongoing.confirm_transfer()
         if self.ongoing is ongoing:
             self.ongoing = None
+        if ongoing.consultation is not None and not ongoing.transferring:
+            ongoing.consultation.call.hangup_now()
         terminal = self._terminal_status(ongoing, error)
         try:
             terminal = self.record(terminal)
         except IllegalTransition:  # a bug: whoever waits for the end of the call must still get an answer
             logger.exception("internal error on %s", self.name)
             terminal = self.history.stamp(terminal)
+        if ongoing.call.ended is not None:
+            self.chronicle.over(ongoing)
         ongoing.over.set_result(terminal)
         if not ongoing.settled.done():
             # SipStartCall still waits: it is told that its call failed, also where the terminal transition is

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from service.levels import MediaLevels
-from service.status import AmdAction, AmdResult, AmdVerdict, Status, StatusType
+from service.status import AmdAction, AmdResult, AmdVerdict, Status, StatusType, utc_microseconds
 from sipcore.events import Party
 
 if TYPE_CHECKING:
@@ -112,6 +112,20 @@ class OngoingCall:
     """The outcome of a transfer is being waited for."""
     transferred: bool = False
     """A transfer was accepted: this leg ends as ``Call transferred``."""
+    on_levels: Callable[[MediaLevels, MediaLevels], object] | None = None
+    """Called with the levels before and after a change."""
+    held: bool = False
+    """This side holds it (``HoldCall``)."""
+    consultation: OngoingCall | None = None
+    """The call that asks whether this one may be transferred (``StartConsultation``), until it is over."""
+    consulting: bool = False
+    """A consultation is about to be placed."""
+    consultation_for: str = ""
+    """``call_id`` of the call that this one is a consultation for."""
+    begun_us: int = field(default_factory=utc_microseconds)
+    """When it began, microseconds since 1970."""
+    answered_us: int = 0
+    """When it was answered; 0 before."""
     confirm_transfer: Callable[[], object] | None = None
     """Set while a transfer is accepted but not yet recorded; called if the call ends just then."""
     settled: asyncio.Future[Status] = field(default_factory=_future, repr=False)
@@ -148,7 +162,9 @@ class OngoingCall:
             self.call.pause_listening()
         else:
             self.call.resume_listening()
-        self.levels = levels
+        before, self.levels = self.levels, levels
+        if self.on_levels is not None and levels != before:
+            self.on_levels(before, levels)
 
     @property
     def left_message(self) -> bool:

@@ -16,8 +16,11 @@ from service.archive import Archive, ArchiveError
 from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip import sip_pb2
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
+from service.generated.sipcore.v1 import telephony_pb2
+from service.generated.sipcore.v1.telephony_pb2_grpc import add_TelephonyServicer_to_server
 from service.health import Health, add_health, add_reflection
 from service.servicer import GRPC_OPTIONS, Servicer
+from service.v1.servicer import Telephony
 from sipcore.net.trace import Trace
 from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
@@ -26,7 +29,10 @@ __all__ = ["Server", "StartError", "serve"]
 
 logger = logging.getLogger(__name__)
 
-SERVICES = (sip_pb2.DESCRIPTOR.services_by_name["Sip"].full_name,)
+SERVICES = (
+    sip_pb2.DESCRIPTOR.services_by_name["Sip"].full_name,
+    telephony_pb2.DESCRIPTOR.services_by_name["Telephony"].full_name,
+)
 """What is served, by full name: for the probes and for reflection."""
 SIP_STOP_SECONDS = 2.0
 """For hanging up and un-registering everything."""
@@ -39,7 +45,10 @@ class StartError(Exception):
 
 
 class Server:
-    """A ``ondewo.sip.Sip`` server with its user agent. Use as ``async with``, in any asyncio program."""
+    """Serves ``ondewo.sip.Sip`` and ``sipcore.v1.Telephony`` over a user agent of its own.
+
+    Use as ``async with``, in any asyncio program.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -60,6 +69,7 @@ class Server:
             options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
+        add_TelephonyServicer_to_server(Telephony(self.accounts), self._grpc)
         self.health = Health(SERVICES, lambda: self.agent.listening)
         add_health(self.health, self._grpc)
         if settings.reflection:

@@ -12,7 +12,7 @@ from service.status import Phase, Status, StatusType
 from sipcore.config import Account
 from sipcore.errors import AccountNotRegistered, CallInProgress, SipError
 
-__all__ = ["end_session", "register_account", "start_session"]
+__all__ = ["end_session", "register_account", "remove_account", "start_session"]
 
 EVENT_PATIENCE = 1.0
 """Seconds to wait for the event that reports a failure which was already raised."""
@@ -28,6 +28,8 @@ async def register_account(line: Line, account: Account, operation: Operation) -
         asyncio.CancelledError: a first registration is given up, which SESSION_REGISTRATION_FAILED records.
     """
     async with line.lock:
+        if line.removed:
+            return _removed(line)
         if account != line.account and line.registration is not None:
             if line.busy:
                 error = CallInProgress(f"The settings of {line.name} cannot change during its call")
@@ -58,6 +60,8 @@ async def start_session(line: Line, name: str, auto_answer_interval: int, operat
         READY, or NO_SESSION.
     """
     async with line.lock:
+        if line.removed:
+            return _removed(line)
         line.name = name
         if line.registration is None or not line.registration.registered:
             outcome = await _register(line)
@@ -112,6 +116,20 @@ async def _end_session(line: Line, operation: Operation, ended: asyncio.Future[S
             raise
 
 
+async def remove_account(line: Line) -> None:
+    """Ends its session with its call, and takes the account from the agent; its binding is removed."""
+    line.removed = True
+    if line.session_open:
+        await end_session(line, Operation(line.snapshot()))
+    async with line.lock:
+        await _drop(line)
+
+
+def _removed(line: Line) -> Status:
+    """The refusal of a request that waited while the account was removed."""
+    return line.refuse(StatusType.NO_SESSION, AccountNotRegistered(f"{line.name} was removed meanwhile"))
+
+
 async def _register(line: Line) -> Status:
     """One REGISTER, of a new registration or of the one there is; the transition that it led to."""
     outcome = line.registration_outcome()
@@ -134,5 +152,6 @@ async def _drop(line: Line) -> None:
         return
     if registration.registered:
         await registration.unregister()
+        line.unregistered()
     else:
         await line.agent.drop(registration)

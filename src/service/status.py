@@ -23,6 +23,7 @@ __all__ = [
     "Phase",
     "Status",
     "StatusType",
+    "utc_microseconds",
 ]
 
 
@@ -167,7 +168,8 @@ class IllegalTransition(AssertionError):
     """A transition was recorded that cannot follow: a bug in this package, never the client's fault."""
 
 
-def _utc_microseconds() -> int:
+def utc_microseconds() -> int:
+    """Since 1970."""
     return time.time_ns() // 1000
 
 
@@ -185,7 +187,7 @@ class History:
     def __init__(
         self,
         size: int,
-        clock: Callable[[], int] = _utc_microseconds,
+        clock: Callable[[], int] = utc_microseconds,
         *,
         past: Sequence[Status] = (),
         keep: Callable[[Status], None] | None = None,

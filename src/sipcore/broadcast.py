@@ -59,6 +59,10 @@ class Broadcast(Generic[T]):
         """Whether the last item has been published."""
         return self._closed
 
+    def kept(self) -> tuple[T, ...]:
+        """The newest items, oldest first: as many of them as late readers get."""
+        return tuple(self._history)
+
     def publish(self, item: T) -> None:
         """Gives an item to every reader. Never blocks; ignored after :meth:`close`."""
         if self._closed:

@@ -92,6 +92,8 @@ class Call(CallAudio):
         self.replaces: Call | None = runtime.call_of(session.replaces) if session.replaces is not None else None
         """The call of this account in whose place the far end asks to come (RFC 3891): it is hung up, and this one
         answered, unless the screen refuses."""
+        self.codec = ""
+        """What is spoken, as in :class:`~sipcore.events.CallAnswered`; empty before media was agreed on."""
         self.replaced_by: Call | None = None
         """The call that has come in this one's place."""
         self._life = CallLife()
@@ -147,6 +149,11 @@ class Call(CallAudio):
     def is_connected(self) -> bool:
         """Answered and not over."""
         return self.state is CallState.CONNECTED
+
+    @property
+    def held_by_remote(self) -> bool:
+        """Whether the far end holds the call."""
+        return self._held
 
     def events(self) -> Subscription[CallEvent]:
         """Every event from the first on, ending after :class:`~sipcore.events.CallEnded`; any number of readers.
@@ -433,6 +440,7 @@ class Call(CallAudio):
             self.state = CallState.RINGING
         if event.media is not None and self._media is not None:
             self._media.apply(event.media)
+            self.codec = event.media.codec
             self._early_media = True
         self._life.publish(CallRinging(event.code, event.reason, event.media is not None))
 
@@ -450,6 +458,7 @@ class Call(CallAudio):
         if self._session.outgoing:
             self.headers = MappingProxyType(extension_headers(event.headers))
         self.state = CallState.CONNECTED
+        self.codec = event.media.codec
         self._life.publish(CallAnswered(event.media.codec, self.headers))
         self._life.settle()
 
@@ -457,6 +466,7 @@ class Call(CallAudio):
         if self._media is not None:
             self._media.apply(event.media)
             self._media.expect(event.media, self._runtime.now())
+        self.codec = event.media.codec
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
             self._life.publish(CallHeld() if self._held else CallResumed())
@@ -468,9 +478,14 @@ class Call(CallAudio):
         if not isinstance(event, DtmfReceived) or self._keys.is_new(event, self._runtime.now()):
             self._life.publish(event)
 
-    def watch(self, watcher: Callable[[CallEvent], None]) -> None:
-        """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost."""
-        self._life.watch(watcher)
+    def watch(self, watcher: Callable[[CallEvent], None], *, replay: bool = False) -> None:
+        """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost.
+
+        Args:
+            watcher: what to call.
+            replay: begin with the events so far.
+        """
+        self._life.watch(watcher, replay=replay)
 
     def _finish(self, ended: CallEnded) -> None:
         ended = replace(ended, early_media=self._early_media)

@@ -36,8 +36,16 @@ class CallLife:
         """A reader, from the first event on."""
         return self._events.subscribe(replay=True)
 
-    def watch(self, watcher: Callable[[CallEvent], None]) -> None:
-        """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost."""
+    def watch(self, watcher: Callable[[CallEvent], None], *, replay: bool) -> None:
+        """Calls ``watcher`` with each event from now on, at once: for what may not be late, or lost.
+
+        Args:
+            watcher: what to call.
+            replay: begin with the events that were kept so far.
+        """
+        if replay:
+            for event in self._events.kept():
+                watcher(event)
         self._watchers.append(watcher)
 
     def publish(self, event: CallEvent) -> None:

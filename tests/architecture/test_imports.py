@@ -60,6 +60,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "grpc": {"service"},
     "grpc_health": {"service.health"},
     "grpc_reflection": {"service.health"},
+    "grpc_status": {"service.v1.refusals"},
     "google": {"service"},
     "pydantic": {"service"},
     "pydantic_core": {"service"},

@@ -8,7 +8,8 @@ this side was told to do is a list entry (``call.did``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Mapping
+import itertools
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +17,9 @@ import numpy as np
 
 from rtp.ears import Ears
 from rtp.listener import Listener
+from rtp.statistics import StreamStatistics
 from rtp.talker import Talker
+from sipcore.call import CallState
 from sipcore.config import Account
 from sipcore.errors import (
     CallCancelled,
@@ -27,9 +30,14 @@ from sipcore.errors import (
     TransferTimeout,
 )
 from sipcore.events import (
+    CallAnswered,
     CallEnded,
+    CallEvent,
+    CallHeld,
+    CallResumed,
     EndCause,
     Party,
+    Reason,
     Registered,
     RegistrationEvent,
     RegistrationFailed,
@@ -40,6 +48,7 @@ from sipcore.events import (
 __all__ = ["FakeAgent", "FakeCall", "FakePlayback", "FakeRegistration", "FakeTransfer"]
 
 Hearing = TypeVar("Hearing", bound=Listener)
+_NUMBERS = itertools.count(1)
 
 
 class FakeAgent:
@@ -178,6 +187,12 @@ class FakeCall:
         self.ticks = 0
         self.transfers: list[FakeTransfer] = []
         self.answer_error: SipError | None = None
+        self.hold_error: SipError | None = None
+        self.call_id = f"sip-{next(_NUMBERS)}"
+        self.codec = ""
+        self.held_by_remote = False
+        self.events: list[CallEvent] = []
+        self._watchers: list[Callable[[CallEvent], None]] = []
         self._connected = False
         self._settled = asyncio.Event()
         self._over = asyncio.Event()
@@ -186,7 +201,17 @@ class FakeCall:
 
     def answer_by_far_end(self) -> None:
         self._connected = True
+        self.codec = "PCMU"
+        self.happen(CallAnswered(self.codec))
         self._settled.set()
+
+    def happen(self, event: CallEvent) -> None:
+        """The call tells of something."""
+        if isinstance(event, (CallHeld, CallResumed)):
+            self.held_by_remote = isinstance(event, CallHeld)
+        self.events.append(event)
+        for watcher in self._watchers:
+            watcher(event)
 
     def refuse_by_far_end(self, error: SipError, description: str) -> None:
         self.finish(CallEnded(EndCause.REJECTED, Party.REMOTE, error.code, description, error))
@@ -205,10 +230,61 @@ class FakeCall:
             playback.end(completed=False)
         for transfer in self.transfers:
             transfer.on_call_ended()
+        self.happen(ended)
         self._settled.set()
         self._over.set()
 
     # -- this side
+
+    def watch(self, watcher: Callable[[CallEvent], None], *, replay: bool = False) -> None:
+        for event in self.events if replay else ():
+            watcher(event)
+        self._watchers.append(watcher)
+
+    @property
+    def state(self) -> CallState:
+        if self.ended is not None:
+            return CallState.ENDED
+        return CallState.CONNECTED if self._connected else CallState.RINGING
+
+    def statistics(self) -> StreamStatistics:
+        return StreamStatistics(packets_sent=3, packets_received=9, lost=1, jitter_ms=1.5, round_trip_ms=20.0, mos=4.1)
+
+    def reject(self, code: int = 603, reason: str = "") -> None:
+        self.did.append(f"reject {code} {reason}".strip())
+        error = CallCancelled("Refused by this side", code=code)
+        self.finish(CallEnded(EndCause.REJECTED, Party.LOCAL, code, "Refused by this side", error))
+
+    async def hold(self) -> None:
+        await self._offer("hold")
+
+    async def resume(self) -> None:
+        await self._offer("resume")
+
+    async def _offer(self, what: str) -> None:
+        self._need_connected()
+        self.did.append(what)
+        await asyncio.sleep(0.01)
+        if self.hold_error is not None:
+            raise self.hold_error
+
+    async def send_dtmf(self, digits: str, *, method: str = "auto", duration_ms: int = 160) -> None:
+        self._need_connected()
+        self.did.append(f"dtmf {digits} {method} {duration_ms}")
+
+    async def attended_transfer(
+        self, consultation: FakeCall, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0
+    ) -> None:
+        self._need_connected()
+        self.did.append(f"transfer to {consultation.remote} {dict(headers or {})} {timeout:g}")
+        transfer = FakeTransfer()
+        self.transfers.append(transfer)
+        try:
+            await asyncio.wait_for(transfer.accepted(), timeout)
+        except TimeoutError:
+            raise TransferTimeout("no answer") from None
+        for call in (self, consultation):
+            await call.hangup(cause=EndCause.TRANSFERRED)
 
     @property
     def is_connected(self) -> bool:
@@ -223,14 +299,16 @@ class FakeCall:
         self.did.append("answer")
         if self.answer_error is not None:
             raise self.answer_error
-        self._connected = True
-        self._settled.set()
+        self.answer_by_far_end()
 
-    async def hangup(self, *, code: int = 603, cause: EndCause | None = None) -> CallEnded:
+    async def hangup(
+        self, *, code: int = 603, cause: EndCause | None = None, reason: Reason | None = None
+    ) -> CallEnded:
         self.did.append("hangup")
         await asyncio.sleep(self.bye_delay)
         error = None if self._connected else CallCancelled("Given up before the answer", code=487)
-        self.finish(CallEnded(cause or EndCause.HANGUP, Party.LOCAL, 0, "Hung up by this side", error))
+        reasons = (reason,) if reason is not None else ()
+        self.finish(CallEnded(cause or EndCause.HANGUP, Party.LOCAL, 0, "Hung up by this side", error, reasons))
         assert self.ended is not None
         return self.ended
 

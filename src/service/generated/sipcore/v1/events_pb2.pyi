@@ -522,22 +522,26 @@ class MessageReceived(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    BODY_SIZE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """MESSAGE or INFO."""
     content_type: _builtins.str
     """Media type in lower case, without parameters."""
     body: _builtins.bytes
-    """As it came."""
+    """As it came, its first 2,048 bytes."""
+    body_size: _builtins.int
+    """How long it was, bytes."""
     def __init__(
         self,
         *,
         method: _builtins.str = ...,
         content_type: _builtins.str = ...,
         body: _builtins.bytes = ...,
+        body_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content_type", b"content_type", "method", b"method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_size", b"body_size", "content_type", b"content_type", "method", b"method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
