@@ -12,6 +12,7 @@ import soundfile
 
 from service.accounts import Accounts, Scope
 from service.audio_streams import AudioLimits, AudioRequest, AudioResponse
+from service.journal import Journal
 from service.levels import MediaRequest
 from service.line import LineOptions
 from service.ongoing import EndReason
@@ -47,6 +48,7 @@ class Bench:
         wav_limit: int = 1_000_000,
         control_token: str = "",
         audio_limits: AudioLimits | None = None,
+        journal_size: int = 1000,
     ) -> None:
         Bench._open.append(self)
         self.agent = FakeAgent()
@@ -56,6 +58,7 @@ class Bench:
             wav_limit=wav_limit,
             control_token=control_token,
             audio_limits=audio_limits or AudioLimits(),
+            journal=Journal(journal_size),
         )
 
     @classmethod
