@@ -151,7 +151,8 @@ class TelephonyServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAccount(self, request, context):
-        """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history.
+        """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history; what
+        stands in a history file (--history) stays there.
         Returns when the registrar has answered, or has not for two seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

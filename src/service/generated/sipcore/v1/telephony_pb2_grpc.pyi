@@ -75,7 +75,8 @@ class TelephonyStub:
     GetAccount: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.GetAccountRequest, _resources_pb2.Account]
     """One account."""
     RemoveAccount: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.RemoveAccountRequest, _telephony_pb2.RemoveAccountResponse]
-    """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history.
+    """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history; what
+    stands in a history file (--history) stays there.
     Returns when the registrar has answered, or has not for two seconds.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.ListSessionsRequest, _telephony_pb2.ListSessionsResponse]
@@ -127,7 +128,8 @@ class TelephonyAsyncStub(TelephonyStub):
     GetAccount: _aio.UnaryUnaryMultiCallable[_telephony_pb2.GetAccountRequest, _resources_pb2.Account]  # type: ignore[assignment]
     """One account."""
     RemoveAccount: _aio.UnaryUnaryMultiCallable[_telephony_pb2.RemoveAccountRequest, _telephony_pb2.RemoveAccountResponse]  # type: ignore[assignment]
-    """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history.
+    """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history; what
+    stands in a history file (--history) stays there.
     Returns when the registrar has answered, or has not for two seconds.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_telephony_pb2.ListSessionsRequest, _telephony_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -200,7 +202,8 @@ class TelephonyServicer(metaclass=_abc_1.ABCMeta):
         request: _telephony_pb2.RemoveAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_telephony_pb2.RemoveAccountResponse, _abc.Awaitable[_telephony_pb2.RemoveAccountResponse]]:
-        """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history.
+        """Ends the account's session with its call, removes its binding (un-REGISTER) and forgets it, with its history; what
+        stands in a history file (--history) stays there.
         Returns when the registrar has answered, or has not for two seconds.
         """
 
