@@ -24,6 +24,7 @@ from service.errors import (
 from service.v1.errors import AmbiguousCall, CallNotRinging, ConsultationInProgress, NoConsultation, NotFound
 from sipcore.errors import (
     AccountNotRegistered,
+    AtCapacity,
     CallInProgress,
     InvalidRequest,
     NoOngoingCall,
@@ -43,6 +44,8 @@ DOMAIN = "sipcore"
 
 RETRY_AFTER_STOP = 5
 """Seconds after which a server that stops may have been started again."""
+RETRY_FULL = 10
+"""Seconds after which some calls may have ended."""
 RETRY_PENDING = 2
 """Seconds after which a far end that had a request pending may take another (RFC 3261 §14.1: 2.1 to 4 s)."""
 
@@ -51,7 +54,7 @@ CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], grpc.StatusCod
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (CallControlUnauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),
-    ((AudioStreamLimit, TalkInProgress), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ((AtCapacity, AudioStreamLimit, TalkInProgress), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (
         (
             AccountNotRegistered,
@@ -123,6 +126,8 @@ def _more(error: Exception) -> list[Message]:
             return [error_details_pb2.BadRequest(field_violations=[violation])]
         case ServerStopping():
             return [_retry_in(RETRY_AFTER_STOP)]
+        case AtCapacity():
+            return [_retry_in(RETRY_FULL)]
         case SipError(code=491):
             return [_retry_in(RETRY_PENDING)]
         case _:
