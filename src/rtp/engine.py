@@ -290,7 +290,8 @@ class MediaEngine:
         self._dirty = True
 
     def sinks_changed(self) -> None:
-        """Other sinks hear some stream than before."""
+        """Other sinks hear some stream than before, or others talk."""
+        self._outgoing.sources_changed = True
         self._incoming.listened_changed = True
 
     def mute(self, stream: RtpStream, *, muted: bool) -> None:

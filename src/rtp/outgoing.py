@@ -21,7 +21,9 @@ from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, w
 from rtp.transmit import make_transmitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
 
     from rtp.packetizer import Sending
     from rtp.statistics import Counters
@@ -44,6 +46,14 @@ class Outgoing:
         self._with_events: list[RtpStream] = []
         self._audio: list[RtpStream] = []
         self._rows = np.zeros(0, np.int64)
+        self._reads: list[Callable[[int], NDArray[np.int16] | None]] = []
+        """Of the queues of streams that nobody is on live,"""
+        self._live: list[RtpStream] = []
+        """and those that somebody is on;"""
+        self._source_rows = np.zeros(0, np.int64)
+        """their rows, in that order."""
+        self.sources_changed = False
+        """Somebody came or went on some stream."""
         self._dirty = False
         self.tick = 0
         """Deadlines of the clock so far; what RTP timestamps follow."""
@@ -93,6 +103,7 @@ class Outgoing:
 
     def _prepare(self) -> None:
         self._dirty = False
+        self.sources_changed = True
         self._audio = [stream for stream in self._senders if not stream.in_event]
         self._rows = np.array([stream.row for stream in self._audio], np.int64)
         self._transmitter.prepare(
@@ -101,20 +112,29 @@ class Outgoing:
         )
 
     def _fill_payloads(self) -> None:
-        playing = [stream for stream in self._audio if (stream.queue or stream.talker) and not stream.events]
-        if not playing:
-            silence(self._sending, self._rows)
-            return
-        frames = np.empty((len(playing), FRAME), np.int16)
-        for stream, frame in zip(playing, frames, strict=True):
-            if stream.talker or stream.ears.both:
-                stream.fill_live(frame, self.tick)
-            else:
-                stream.queue.fill(frame)
-        rows = np.array([stream.row for stream in playing], np.int64)
-        if len(playing) < len(self._audio):
+        if self.sources_changed:
+            self._arrange_sources()
+        parts: list[NDArray[np.int16] | None] = [read(FRAME) for read in self._reads]
+        parts += [_live_frame(stream, self.tick) for stream in self._live]
+        playing = [part for part in parts if part is not None]
+        rows = self._source_rows
+        if len(playing) < len(rows):
+            rows = rows[[part is not None for part in parts]]
+        if len(rows) < len(self._rows):
             silence(self._sending, np.setdiff1d(self._rows, rows, assume_unique=True))
-        encode_frames(self._sending, rows, frames)
+        if playing:
+            frames = np.empty((len(playing), FRAME), np.int16)
+            np.concatenate(playing, out=frames.reshape(-1), casting="unsafe")
+            encode_frames(self._sending, rows, frames)
+
+    def _arrange_sources(self) -> None:
+        """Streams that send events play nothing meanwhile."""
+        self.sources_changed = False
+        audio = [stream for stream in self._audio if not stream.events]
+        plain = [stream for stream in audio if stream.talker is None and not stream.ears.both]
+        self._live = [stream for stream in audio if stream.talker is not None or stream.ears.both]
+        self._reads = [stream.queue.read for stream in plain]
+        self._source_rows = np.array([stream.row for stream in (*plain, *self._live)], np.int64)
 
     def _send_events(self) -> None:
         """Telephone events take the place of audio packets; in the pauses between them silence goes out."""
@@ -138,4 +158,15 @@ class Outgoing:
                     self._counters.events_sent[stream.row] += 1
                 except OSError:
                     self._counters.send_errors[stream.row] += 1
-        self._with_events = [stream for stream in self._with_events if stream.events]
+        ended = [stream for stream in self._with_events if not stream.events]
+        if ended:
+            self._with_events = [stream for stream in self._with_events if stream.events]
+            self.sources_changed = True
+
+
+def _live_frame(stream: RtpStream, tick: int) -> NDArray[np.int16] | None:
+    if stream.talker is None and not stream.queue:
+        return None
+    frame = np.empty(FRAME, np.int16)
+    stream.fill_live(frame, tick)
+    return frame

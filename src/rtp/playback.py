@@ -41,6 +41,7 @@ class Playback:
         self._rate = rate
         self._total = total_samples
         self._done = asyncio.Event()
+        self._ended = False
         self._completed = False
         self._cancelled = False
         self.release: Callable[[], None] | None = None
@@ -61,7 +62,7 @@ class Playback:
     @property
     def done(self) -> bool:
         """It ended, one way or the other."""
-        return self._done.is_set()
+        return self._ended
 
     @property
     def cancelled(self) -> bool:
@@ -78,6 +79,7 @@ class Playback:
         """Wakes who waits; for the queue."""
         if not self.done:
             self._completed = completed
+            self._ended = True
             self._done.set()
             if self.release is not None:
                 self.release()
@@ -98,8 +100,8 @@ class PlaybackQueue:
         self._rate = rate
         self._queue: deque[tuple[Playback, AudioSource]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._queue)
+    def __len__(self) -> int:
+        return len(self._queue)
 
     def add(self, source: AudioSource) -> Playback:
         """Queues a source behind what is queued."""
@@ -114,37 +116,49 @@ class PlaybackQueue:
             playback.cancel()
         self._queue.clear()
 
-    def fill(self, frame: NDArray[np.int16]) -> bool:
-        """The next samples into ``frame``, silence behind the last one; False, frame untouched, when nothing is queued.
+    def read(self, wanted: int) -> NDArray[np.int16] | None:
+        """The next ``wanted`` samples, silence behind the last one; None when nothing is queued.
 
-        Where a source ends within the frame the next one begins at that sample. A source that raises is dropped.
+        They may be the source's own memory, to be looked at before anything else is read. Where a source ends within
+        them the next one begins at that sample. A source that raises is dropped.
         """
-        filled = 0
-        wanted = len(frame)
         queue = self._queue
         if not queue:
-            return False
-        while queue and filled < wanted:
+            return None
+        parts: list[NDArray[np.int16]] = []
+        missing = wanted
+        while queue and missing:
             playback, source = queue[0]
             if playback.done:
                 queue.popleft()
                 continue
             try:
-                samples = source.read(wanted - filled)
+                samples = source.read(missing)
                 count = len(samples)
-                frame[filled : filled + count] = samples
+                if count > missing or samples.ndim != 1:
+                    raise ValueError(f"{samples.shape} samples instead of {missing}")
                 exhausted = source.exhausted
             except Exception:
                 logger.exception("an audio source failed and was dropped")
                 queue.popleft()
                 playback.finish(completed=False)
                 continue
-            filled += count
+            parts.append(samples)
+            missing -= count
             playback.played_samples += count
             if exhausted:
                 queue.popleft()
                 playback.finish(completed=True)
-            elif filled < wanted:
+            elif missing:
                 break
-        frame[filled:] = 0
+        if not missing and len(parts) == 1:
+            return parts[0]
+        return np.concatenate([*parts, np.zeros(missing, np.int16)])
+
+    def fill(self, frame: NDArray[np.int16]) -> bool:
+        """`read` into ``frame``; False, frame untouched, when nothing is queued."""
+        samples = self.read(len(frame))
+        if samples is None:
+            return False
+        frame[:] = samples
         return True
