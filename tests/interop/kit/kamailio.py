@@ -38,6 +38,8 @@ _CONFIG = Path(__file__).with_name("kamailio.cfg")
 class KamailioOptions:
     """Which of the variants of kamailio.cfg runs."""
 
+    host: str = HOST
+    """The address that it uses."""
     record_route: bool = True
     challenge_requests: bool = True
     """407 to dialog-forming requests of subscribers; REGISTER is always challenged (401)."""
@@ -75,9 +77,10 @@ class KamailioOptions:
 class Kamailio:
     """A running server, on one port for UDP and TCP, and the next one for TLS."""
 
-    def __init__(self, program: Program, port: int) -> None:
+    def __init__(self, program: Program, port: int, host: str = HOST) -> None:
         self.program = program
         self.port = port
+        self.host = host
 
     @classmethod
     async def start(cls, folder: Path, options: KamailioOptions | None = None) -> Kamailio:
@@ -87,11 +90,11 @@ class Kamailio:
         port = free_ports(2)
         folder.mkdir(parents=True)
         argv = [executable, "-f", str(_CONFIG), "-DD", "-E", "-w", str(folder), "-Y", str(folder)]
-        argv += ["-m", "32", "-M", "4", "-l", f"udp:{HOST}:{port}", "-l", f"tcp:{HOST}:{port}"]
+        argv += ["-m", "32", "-M", "4", "-l", f"udp:{options.host}:{port}", "-l", f"tcp:{options.host}:{port}"]
         if options.tls is not None:
-            argv += ["-l", f"tls:{HOST}:{port + 1}"]
+            argv += ["-l", f"tls:{options.host}:{port + 1}"]
         argv += options.defines()
-        kamailio = cls(Program("kamailio", argv, folder), port)
+        kamailio = cls(Program("kamailio", argv, folder), port, options.host)
         await kamailio.program.ready(lambda: is_bound(port, "udp") and is_bound(port, "tcp"))
         if options.tls is not None:
             await kamailio.program.ready(lambda: is_bound(port + 1, "tcp"))
@@ -102,12 +105,12 @@ class Kamailio:
     @property
     def address(self) -> str:
         """``host:port``, also the domain of its subscribers."""
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def tls_address(self) -> str:
         """``host:port`` of TLS."""
-        return f"{HOST}:{self.port + 1}"
+        return f"{self.host}:{self.port + 1}"
 
     def aor(self, user: str, *, transport: str = "") -> str:
         """``user@host:port``, with ``;transport=`` where one is asked for."""
@@ -122,7 +125,7 @@ class Kamailio:
         body = json.dumps({"jsonrpc": "2.0", "method": method, "params": list(params), "id": 1}).encode()
 
         def post() -> Any:
-            connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
             try:
                 connection.request("POST", "/RPC", body)
                 return json.loads(connection.getresponse().read())

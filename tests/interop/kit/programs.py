@@ -12,7 +12,14 @@ __all__ = ["REQUIRE_VARIABLE", "missing", "require"]
 REQUIRE_VARIABLE = "SIPCORE_REQUIRE_INTEROP"
 """Environment variable: when it is ``1``, a missing program is a failure and not a skip."""
 
-PACKAGES = {"kamailio": "kamailio", "sipp": "sip-tester", "baresip": "baresip", "nsd": "nsd"}
+PACKAGES = {
+    "kamailio": "kamailio",
+    "sipp": "sip-tester",
+    "baresip": "baresip",
+    "nsd": "nsd",
+    "ip": "iproute2",
+    "nft": "nftables",
+}
 """Program → the Debian package that has it."""
 
 
