@@ -115,3 +115,48 @@ async def test_the_grpc_client_lives_through_a_call_and_barges_in(tmp_path: Path
     assert "playing was cut short" in text
     assert re.search(r"PlaybackCancelled .* 0\.\d+ s of 0\.90 s were played", text)
     assert text.count("SESSION_ENDED") == 2, "as an answer, and in the history"
+
+
+async def test_the_watch_tells_of_calls_and_notices_another_server(tmp_path: Path) -> None:
+    (tmp_path / "chime.wav").write_bytes(wav_bytes(chime()))
+    far_end = FarEnd(UserAgentConfig(sip_host=LOOPBACK), {"alice": "secret"}, lambda _: None)
+    told: list[str] = []
+    watch: Process | None = None
+    address = Endpoint(LOOPBACK, 0)
+    try:
+        async with far_end:
+            account = f"alice@{far_end.address}"
+            for _ in range(2):  # the second server is another one, at the same address
+                settings = ServerSettings.model_construct(grpc=address, sip=Endpoint(LOOPBACK, 0))
+                async with Server(settings) as server:
+                    address = server.grpc_address
+                    at = ("--server", str(address))
+                    if watch is None:
+                        watch = await start(tmp_path, "watch.py", account, "--from-start", *at)
+                    client = await start(
+                        tmp_path, "grpc_client.py", account, "echo", "chime.wav", *at, password="secret"
+                    )
+                    await output(client)
+                    told += await lines_until(watch, "SESSION_ENDED")
+    finally:
+        if watch is not None:
+            watch.terminate()
+            await watch.communicate()
+    assert "SERVER_STOPPING: the server is shutting down" in told
+    restarted = told.index("lost some: RESTARTED")
+    for part in (told[:restarted], told[restarted:]):
+        kinds = [line.split()[3] for line in part if line.split()[0].isdigit()]
+        assert kinds[0] == "account_added"
+        assert {"registration_changed", "call_started", "call_answered", "call_ended"} <= set(kinds)
+
+
+async def lines_until(process: Process, last: str) -> list[str]:
+    """What it prints, to the first line with ``last`` in it."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(60):
+        while not lines or last not in lines[-1]:
+            line = await process.stdout.readline()
+            assert line, lines
+            lines.append(line.decode().strip())
+    return lines
