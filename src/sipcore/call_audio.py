@@ -168,3 +168,8 @@ class CallAudio(ABC):
         if self._media is None:
             raise NoOngoingCall("The call has no media")
         return self._media.statistics()
+
+    def report_quality(self) -> None:
+        """Told by the user agent: it is time for a :class:`~sipcore.events.MediaQuality`."""
+        if self._media is not None:
+            self._publish(self._media.quality())

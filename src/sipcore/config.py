@@ -221,6 +221,8 @@ class UserAgentConfig:
     rtp_timeout: float = 60.0
     """Seconds without RTP or RTCP from the far end, while its audio is expected, after which a call is ended
     (``EndCause.SILENCE``); a sixth of it where its port is closed as well; 0: never."""
+    quality_interval: float = 0.0
+    """Seconds between two :class:`~sipcore.events.MediaQuality` events of a call; 0: none."""
     info_types: tuple[str, ...] = ()
     """Media types of INFO bodies that become :class:`~sipcore.events.InfoReceived`; others, keys aside, get 415."""
     register_rate: float = 50.0
@@ -259,6 +261,8 @@ class UserAgentConfig:
         parse_sources(self.allow_from, field="allow_from")
         if self.symmetric_rtp not in ("auto", "strict", "any-port"):
             raise InvalidRequest("symmetric_rtp: must be auto, strict or any-port", field="symmetric_rtp")
+        if self.quality_interval and self.quality_interval < 0.1:
+            raise InvalidRequest("quality_interval: must be 0, or at least 0.1", field="quality_interval")
         for name in ("strangers", "unknown_users"):
             if getattr(self, name) not in ("silence", "refuse"):
                 raise InvalidRequest(f"{name}: must be silence or refuse, not {getattr(self, name)!r}", field=name)

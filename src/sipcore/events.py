@@ -27,6 +27,7 @@ __all__ = [
     "DtmfReceived",
     "EndCause",
     "InfoReceived",
+    "MediaQuality",
     "MessageReceived",
     "Party",
     "Reason",
@@ -234,6 +235,36 @@ class RecordingFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaQuality:
+    """How the call sounds, each ``UserAgentConfig.quality_interval``. Counts: of the time since the last such event."""
+
+    received: int
+    """Packets of the far end, duplicates left out."""
+    lost: int
+    """Packets that never came."""
+    late: int
+    """Packets that came after their playing time."""
+    concealed: int
+    """Frames of 20 ms that were filled in."""
+    jitter_ms: float
+    """RFC 3550 §6.4.1."""
+    delay_ms: float
+    """Of the jitter buffer."""
+    round_trip_ms: float | None
+    """By the far end's latest RTCP report; None before one tells."""
+    remote_loss: float
+    """Share of our packets that the far end missed, by its latest reports, 0..1."""
+    mos: float
+    """ITU-T G.107, estimated from this time's loss and delay: 1 bad to 4.4; 0 where nothing came."""
+
+    @property
+    def loss(self) -> float:
+        """Share of the far end's packets that could not be played, 0..1."""
+        expected = self.received + self.lost
+        return min(1.0, (self.lost + self.late) / expected) if expected else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress:
     """A sipfrag of the referred call (RFC 3515 §2.4.5), or the answer to the REFER itself."""
 
@@ -274,6 +305,7 @@ CallEvent = (
     | CallResumed
     | DtmfReceived
     | InfoReceived
+    | MediaQuality
     | MessageReceived
     | RecordingFailed
     | TransferProgress

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from rtp.audio_stream import AudioStream
 from rtp.listener import Listener
+from rtp.quality import mean_opinion, rating
 from rtp.recording import Recording
 from rtp.sinks import Gate
 from rtp.sources import close_source
 from rtp.speech import Mark
+from rtp.statistics import StreamStatistics
 from rtp.stream import AlreadyTalking, PlaybackResult
 from rtp.talker import Talker
 from rtp.wav import AudioError
 from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall, TalkInProgress
+from sipcore.events import MediaQuality
 from sipcore.sounds import AudioInput, needs_reading, open_sounds
 
 if TYPE_CHECKING:
@@ -26,13 +29,15 @@ if TYPE_CHECKING:
 
     from rtp.engine import MediaEngine
     from rtp.sources import AudioSource
-    from rtp.statistics import StreamStatistics
     from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
 
 __all__ = ["AudioInput", "AudioStream", "CallMedia", "Mark", "Playback", "Recording", "checked_digits"]
 
 log = logging.getLogger(__name__)
+
+FRAME_MS = 20
+"""What a packet of ours holds, and waits for."""
 
 DIGITS = frozenset("0123456789*#ABCD")
 
@@ -100,6 +105,7 @@ class CallMedia:
         self._expected_since: float | None = None
         """When audio of the far end began to be expected, on the loop's clock; None while it is not."""
         self._ears = Gate()
+        self._told = StreamStatistics()
 
     @property
     def port(self) -> int:
@@ -245,6 +251,27 @@ class CallMedia:
     def statistics(self) -> StreamStatistics:
         """The stream's counters."""
         return self._stream.statistics()
+
+    def quality(self) -> MediaQuality:
+        """How it has sounded since the last time that somebody asked."""
+        before, now = self._told, self._stream.statistics()
+        self._told = now
+        received = now.packets_received - now.duplicates - before.packets_received + before.duplicates
+        lost = max(0, now.lost - before.lost)  # one that came in the end is not lost any more
+        late = now.late - before.late
+        share = (lost + late) / max(received + lost, 1)
+        one_way = (now.round_trip_ms or 0.0) / 2 + FRAME_MS + now.delay_ms
+        return MediaQuality(
+            received=received,
+            lost=lost,
+            late=late,
+            concealed=now.concealed - before.concealed,
+            jitter_ms=now.jitter_ms,
+            delay_ms=now.delay_ms,
+            round_trip_ms=now.round_trip_ms,
+            remote_loss=now.remote_loss,
+            mos=mean_opinion(rating(share, one_way)) if received + lost else 0.0,
+        )
 
     # -- end -------------------------------------------------------------------------------------------------------
 

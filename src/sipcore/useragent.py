@@ -24,6 +24,7 @@ from sipcore.protocol.stack import (
     SessionOccurred,
     Stack,
 )
+from sipcore.quality import QualityWatch
 from sipcore.registration import Registration
 from sipcore.requests import Outcomes
 from sipcore.silence import SilenceWatch
@@ -92,6 +93,7 @@ class UserAgent:
         self._calls: dict[InviteSession, Call] = {}
         self._outcomes = Outcomes()
         self._silence = SilenceWatch(self._calls.values, self.config.rtp_timeout)
+        self._quality = QualityWatch(self.config.quality_interval)
         self._started = False
         self._closed = False
         self._gone = asyncio.Event()
@@ -138,6 +140,7 @@ class UserAgent:
                         await asyncio.gather(*(line.unregister() for line in self.registrations))
         finally:
             self._silence.close()
+            self._quality.close()
             try:
                 if self._owns_media:
                     await self.media.close()
@@ -273,6 +276,7 @@ class UserAgent:
         """See :class:`~sipcore.runtime.Runtime`."""
         self._calls[call.session] = call
         self._silence.wake()
+        self._quality.add(call, self.now)
 
     def call_of(self, session: InviteSession) -> Call | None:
         """See :class:`~sipcore.runtime.Runtime`."""

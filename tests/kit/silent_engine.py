@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rtp.playback import Playback
 from rtp.ports import NoPortAvailable
+from rtp.statistics import StreamStatistics
 from rtp.stream import AlreadyTalking
 from rtp.talker import Talker
 
@@ -43,6 +44,11 @@ class SilentStream:
 
     def seconds_refused(self) -> float:
         return 0.0 if self.refused_since is None else asyncio.get_running_loop().time() - self.refused_since
+
+    counted: StreamStatistics = field(default_factory=StreamStatistics)
+
+    def statistics(self) -> StreamStatistics:
+        return self.counted
 
     def configure(self, remote: tuple[str, int], **settings: Any) -> None:
         self.settings.append({"remote": remote, **settings})
