@@ -26,6 +26,7 @@ from rtp.datagrams import make_reader
 from rtp.endpoint import Endpoint, endpoint_of_words, host_mask
 from rtp.jitter import FRAME
 from rtp.rtcp import ReportBlock, SenderInfo, compound, middle_of, ntp_time, parse
+from rtp.srtp import open_report
 
 if TYPE_CHECKING:
     import random
@@ -223,6 +224,10 @@ class Reports:
         control.sent[row] = (control.sent[row, 1], sent)
         ssrc = int(self._sending.ssrc[row])
         content = compound(ssrc, sender, self._blocks(row, now), peer.cname, goodbye=goodbye)
+        if stream.cipher is not None:
+            content = stream.cipher.protect_report(content)
+        if not content:
+            return
         try:
             if peer.muxed:
                 stream.ports.rtp.sendto(content, (stream.endpoint or peer.endpoint).address)
@@ -276,6 +281,11 @@ class Reports:
             if not near or self._routes.rule == "strict" or now - peer.heard < TAKEOVER_SILENCE:
                 self._counters.strangers[row] += 1
                 return
+        if stream.cipher is not None:
+            opened = open_report(stream.cipher, row, data, self._counters)
+            if opened is None:
+                return
+            data = opened
         if self.read(row, data, arrival, now, strict=not known):
             peer.heard = now
             if not known:

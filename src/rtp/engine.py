@@ -281,6 +281,13 @@ class MediaEngine:
         self._routes.receiving[row] = receive
         self._dirty = True
 
+    def encrypted(self, stream: RtpStream) -> None:
+        """The stream has a cipher."""
+        if not self._counters.packets_sent[stream.row]:
+            # RFC 3711 §3.3.1: no wrap-around while the far end may not have heard the first packets.
+            self._sending.sequence[stream.row] &= 0x7FFF
+        self._dirty = True
+
     def report_to(self, stream: RtpStream, endpoint: Endpoint | None, *, muxed: bool) -> None:
         """Where the far end takes RTCP; None: nowhere."""
         self._reports.agree(stream, endpoint, time.monotonic(), muxed=muxed)
@@ -337,6 +344,9 @@ class MediaEngine:
             strangers=int(counters.strangers[row]),
             malformed=int(counters.malformed[row]),
             discarded=int(counters.discarded[row]),
+            srtp=stream.cipher.suite if stream.cipher is not None else "",
+            unauthenticated=int(counters.unauthenticated[row]),
+            replayed=int(counters.replayed[row]),
             reports_sent=int(control.reports_sent[row]),
             reports_received=int(control.reports_received[row]),
             round_trip_ms=round_trip if round_trip >= 0 else None,

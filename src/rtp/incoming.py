@@ -14,6 +14,7 @@ from rtp.endpoint import endpoint_of_words
 from rtp.jitter import FRAME, insert, position_of
 from rtp.receive import Kind, classify
 from rtp.sequence import follow, is_audio, measure_arrivals
+from rtp.srtp import open_round
 
 if TYPE_CHECKING:
     import socket
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rtp.jitter import JitterRing
     from rtp.receive import Packets, Routes
     from rtp.sequence import Reception
+    from rtp.srtp import Cipher
     from rtp.statistics import Counters
     from rtp.stream import RtpStream
 
@@ -74,6 +76,7 @@ class Incoming:
         self._reader = make_reader(capacity)
         self._rows = np.zeros(0, np.int64)
         self._streams: Mapping[int, RtpStream] = {}
+        self._ciphers: Mapping[int, Cipher] = {}
         self._heard: list[tuple[RtpStream, int, bytes]] = []
         self._in_event: set[RtpStream] = set()
         self._listened: list[tuple[int, RtpStream]] = []
@@ -105,6 +108,7 @@ class Incoming:
     def arrange(self, streams: Mapping[int, RtpStream]) -> None:
         """Some stream came or went; these are all of them, by row."""
         self._streams = dict(streams)
+        self._ciphers = {row: stream.cipher for row, stream in streams.items() if stream.cipher is not None}
         self._rows = np.array(sorted(streams), np.int64)
         self.listened_changed = True
         self.latched = False
@@ -120,6 +124,8 @@ class Incoming:
     def _take_round(self, datagrams: Datagrams, count: int, now: float) -> None:
         reports: list[int] = []
         muxed = self._control.muxed if self._reports.muxing else None
+        if self._ciphers:
+            open_round(datagrams, self._ciphers, self._routes, self._counters, muxed)
         packets, latched = classify(datagrams, self._routes, self._counters, now, muxed, reports)
         for slot in reports:
             content = datagrams.data[slot, : datagrams.lengths[slot]].tobytes()

@@ -45,6 +45,8 @@ class Outgoing:
         self._senders: list[RtpStream] = []
         self._with_events: list[RtpStream] = []
         self._audio: list[RtpStream] = []
+        self._encrypted: list[RtpStream] = []
+        """Those of them with a cipher, which stand at the end."""
         self._rows = np.zeros(0, np.int64)
         self._reads: list[Callable[[int], NDArray[np.int16] | None]] = []
         """Of the queues of streams that nobody is on live,"""
@@ -95,6 +97,8 @@ class Outgoing:
             self._prepare()
         write_headers(self._sending, self._rows, self.tick)
         failed = self._transmitter.send_all(PACKET_BYTES)
+        if self._encrypted:
+            failed += self._send_encrypted()
         self._counters.packets_sent[self._rows] += 1
         if failed:
             rows = self._rows[failed]
@@ -104,12 +108,25 @@ class Outgoing:
     def _prepare(self) -> None:
         self._dirty = False
         self.sources_changed = True
-        self._audio = [stream for stream in self._senders if not stream.in_event]
+        audio = [stream for stream in self._senders if not stream.in_event]
+        plain = [stream for stream in audio if stream.cipher is None]
+        self._encrypted = [stream for stream in audio if stream.cipher is not None]
+        self._audio = plain + self._encrypted
         self._rows = np.array([stream.row for stream in self._audio], np.int64)
         self._transmitter.prepare(
             self._sending,
-            [(stream.row, stream.ports.rtp, stream.endpoint) for stream in self._audio if stream.endpoint is not None],
+            [(stream.row, stream.ports.rtp, stream.endpoint) for stream in plain if stream.endpoint is not None],
         )
+
+    def _send_encrypted(self) -> list[int]:
+        """Sends the packets of rows with a cipher. Returns which failed, by their position among all."""
+        first = len(self._audio) - len(self._encrypted)
+        packets = [self._sending.packet[stream.row, :PACKET_BYTES].tobytes() for stream in self._encrypted]
+        return [
+            index
+            for index, (stream, packet) in enumerate(zip(self._encrypted, packets, strict=True), start=first)
+            if not _sent(stream, packet)
+        ]
 
     def _fill_payloads(self) -> None:
         if self.sources_changed:
@@ -152,11 +169,10 @@ class Outgoing:
                     event.payload,
                     marker=event.marker,
                 )
-                try:
-                    stream.ports.rtp.sendto(packet, stream.endpoint.address)
+                if _sent(stream, packet):
                     self._counters.packets_sent[stream.row] += 1
                     self._counters.events_sent[stream.row] += 1
-                except OSError:
+                else:
                     self._counters.send_errors[stream.row] += 1
         ended = [stream for stream in self._with_events if not stream.events]
         if ended:
@@ -170,3 +186,15 @@ def _live_frame(stream: RtpStream, tick: int) -> NDArray[np.int16] | None:
     frame = np.empty(FRAME, np.int16)
     stream.fill_live(frame, tick)
     return frame
+
+
+def _sent(stream: RtpStream, packet: bytes) -> bool:
+    """Sends one packet by itself, encrypted where the stream has a cipher."""
+    if stream.endpoint is None:
+        return False
+    if stream.cipher is not None:
+        packet = stream.cipher.protect(packet)
+    try:
+        return bool(packet) and stream.ports.rtp.sendto(packet, stream.endpoint.address) == len(packet)
+    except OSError:
+        return False

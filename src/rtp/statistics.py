@@ -36,6 +36,8 @@ class Counters(Columns):
     strangers: NDArray[np.int64]
     malformed: NDArray[np.int64]
     discarded: NDArray[np.int64]
+    unauthenticated: NDArray[np.int64]
+    replayed: NDArray[np.int64]
 
     LAYOUT: ClassVar[Mapping[str, Column]] = dict.fromkeys(
         (
@@ -52,6 +54,8 @@ class Counters(Columns):
             "strangers",
             "malformed",
             "discarded",
+            "unauthenticated",
+            "replayed",
         ),
         Column(np.int64),
     )
@@ -91,6 +95,12 @@ class StreamStatistics:
     """Not RTP version 2, or broken."""
     discarded: int = 0
     """Of the far end, with an unknown payload type, or while nothing was to be received."""
+    srtp: str = ""
+    """The SRTP suite in use; empty: RTP in the clear."""
+    unauthenticated: int = 0
+    """SRTP or SRTCP from the far end's host that does not fit its key: changed on the way, forged, or in the clear."""
+    replayed: int = 0
+    """SRTP or SRTCP that came before."""
     reports_sent: int = 0
     """RTCP (RFC 3550 §6)."""
     reports_received: int = 0

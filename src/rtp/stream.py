@@ -13,6 +13,7 @@ from rtp.g711 import Law
 from rtp.jitter import FRAME
 from rtp.playback import Playback, PlaybackQueue, PlaybackResult
 from rtp.receive import Kind
+from rtp.srtp import Cipher
 from rtp.statistics import StreamStatistics
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rtp.recording import Recording
     from rtp.sinks import AudioSink
     from rtp.sources import AudioSource
+    from rtp.srtp import MasterKey
     from rtp.talker import Talker
 
 __all__ = ["AlreadyTalking", "Playback", "PlaybackResult", "RtpStream", "StreamStatistics"]
@@ -73,6 +75,8 @@ class RtpStream:
         """An event packet went out at the last tick instead of audio; for the engine."""
         self.control: ControlPeer | None = None
         """Whom reports go to and come from (RTCP); for the engine."""
+        self.cipher: Cipher | None = None
+        """What encrypts its packets and opens the far end's; None: nothing does. For the engine."""
         self._signalled: tuple[str, int] | None = None
         self.ears = Ears()
         """Those who hear it live, and record it; for the engine."""
@@ -95,6 +99,7 @@ class RtpStream:
         dtmf_receive_payload_type: int | None = None,
         rtcp: tuple[str, int] | None = None,
         rtcp_mux: bool = False,
+        srtp: tuple[MasterKey, MasterKey] | None = None,
         send: bool = True,
         receive: bool = True,
     ) -> None:
@@ -113,9 +118,11 @@ class RtpStream:
             dtmf_receive_payload_type: for telephone events received.
             rtcp: where the far end takes RTCP; None: nowhere.
             rtcp_mux: on the ports of RTP (RFC 5761); what ``rtcp`` says beyond None does not matter then.
+            srtp: the keys of this side and of the far end; None: in the clear. Keys that stay the same go on.
 
         Raises:
-            ValueError: an address that is not numeric or not of the local address's family; an unknown codec.
+            ValueError: an address that is not numeric or not of the local address's family; an unknown codec; keys that
+                cannot be used.
         """
         if self.closed:
             return
@@ -127,6 +134,7 @@ class RtpStream:
         kinds |= {number: KINDS[_known(name, KINDS)] for number, name in receive_payload_types.items()}
         if dtmf_receive_payload_type is not None:
             kinds[dtmf_receive_payload_type] = Kind.EVENT
+        self._encrypt(srtp)
         if remote != self._signalled:
             self._signalled = remote
             self.endpoint = endpoint
@@ -138,6 +146,15 @@ class RtpStream:
         self.event_payload_type = dtmf_payload_type
         self.sending = send
         self._engine.apply(self, law, payload_type, kinds, receive=receive)
+
+    def _encrypt(self, keys: tuple[MasterKey, MasterKey] | None) -> None:
+        if keys is None:
+            self.cipher = None
+        elif self.cipher is None:
+            self.cipher = Cipher(*keys)
+            self._engine.encrypted(self)
+        else:
+            self.cipher.agree(*keys)
 
     def play(self, source: AudioSource) -> Playback:
         """Queues audio behind what is queued, without a gap. While muted it advances silently."""

@@ -307,6 +307,11 @@ class ServerSettings(BaseSettings):
         description="Other addresses that a redirected call (3xx) goes on to; 0: it fails with the code.",
         json_schema_extra={"metavar": "COUNT"},
     )
+    srtp: Literal["forbidden", "optional", "required"] = Field(
+        default="forbidden",
+        description="Encrypted audio, by keys in SDP (RFC 4568): never; where the far end can; or no call without."
+        " Needs the extra sipcore[srtp], and TLS to keep the keys secret.",
+    )
     accounts: Annotated[tuple[Any, ...], BeforeValidator(parse_profiles)] = Field(
         default=(),
         description="What the providers of accounts demand, as [[accounts]] tables; in the file only.",
@@ -393,6 +398,14 @@ class ServerSettings(BaseSettings):
             raise ValueError("must not be below jitter_min_ms")
         return value
 
+    @field_validator("srtp")
+    @classmethod
+    def _installed(cls, value: Literal["forbidden", "optional", "required"]) -> str:
+        try:
+            return CallPolicy(srtp=value).srtp
+        except InvalidRequest as error:
+            raise ValueError(str(error).removeprefix("srtp: ")) from None
+
     @property
     def receive_limit_bytes(self) -> int:
         """Largest gRPC message, bytes: far above the wav limit, so that a list over it gets a reason."""
@@ -451,6 +464,7 @@ class ServerSettings(BaseSettings):
                 min_se=self.min_se,
                 rel100=self.rel100,
                 max_redirects=self.max_redirects,
+                srtp=self.srtp,
             ),
             profiles={profile.key: profile for profile in self.profiles},
         )

@@ -439,34 +439,39 @@ class Call(CallAudio):
         if self.state is CallState.TRYING:
             self.state = CallState.RINGING
         if event.media is not None and self._media is not None:
-            self._media.apply(event.media)
-            self.codec = event.media.codec
+            self._apply(event.media)
             self._early_media = True
         self._life.publish(CallRinging(event.code, event.reason, event.media is not None))
 
     def _on_early_media(self, media: NegotiatedMedia) -> None:
-        if self._media is not None:
-            self._media.apply(media)
+        self._apply(media)
         self._early_media = True
         self._life.publish(CallRinging(183, "Session Progress", early_media=True))
         self._life.flow()
 
     def _on_established(self, event: SessionEstablished) -> None:
+        self._apply(event.media)
         if self._media is not None:
-            self._media.apply(event.media)
             self._media.expect(event.media, self._runtime.now())
         if self._session.outgoing:
             self.headers = MappingProxyType(extension_headers(event.headers))
         self.state = CallState.CONNECTED
-        self.codec = event.media.codec
-        self._life.publish(CallAnswered(event.media.codec, self.headers))
+        self._life.publish(CallAnswered(event.media.codec, self.headers, self._srtp))
         self._life.settle()
 
-    def _on_media_changed(self, event: SessionMediaChanged) -> None:
+    def _apply(self, media: NegotiatedMedia) -> None:
         if self._media is not None:
-            self._media.apply(event.media)
+            self._media.apply(media)
+        self.codec = media.codec
+        self._srtp = media.srtp.suite if media.srtp is not None else ""
+        flow = self._session.flow
+        if self._srtp and flow is not None:
+            self.registration.on_keys(flow.transport)
+
+    def _on_media_changed(self, event: SessionMediaChanged) -> None:
+        self._apply(event.media)
+        if self._media is not None:
             self._media.expect(event.media, self._runtime.now())
-        self.codec = event.media.codec
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
             self._life.publish(CallHeld() if self._held else CallResumed())

@@ -27,6 +27,7 @@ class CallAudio(ABC):
 
     def __init__(self) -> None:
         self._media: CallMedia | None = None
+        self._srtp = ""
 
     @abstractmethod
     def _flowing_media(self) -> CallMedia:
@@ -162,6 +163,11 @@ class CallAudio(ABC):
 
     def _on_recording_failed(self, recording: Recording, error: OSError) -> None:
         self._publish(RecordingFailed(str(recording.path), recording.seconds, error))
+
+    @property
+    def srtp(self) -> str:
+        """The SRTP suite that its audio is encrypted with at present; empty: it is in the clear."""
+        return self._srtp
 
     def statistics(self) -> StreamStatistics:
         """Counters of the RTP stream so far (RFC 3550 §6.4, §A)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,6 +53,11 @@ class TlsConfig:
     """Port to listen on; None: the one after ``sip_port``. Needs ``certificate``."""
 
 
+def has_srtp() -> bool:
+    """Whether the extra ``sipcore[srtp]`` is installed."""
+    return importlib.util.find_spec("pylibsrtp") is not None
+
+
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
     """How the calls of an account are set up and kept.
@@ -70,6 +76,10 @@ class CallPolicy:
     where the caller can; ``never``: not even then, and as caller it is not advertised."""
     max_redirects: int = 5
     """How many other addresses a call goes on to that is redirected (3xx); 0: it fails with the code."""
+    srtp: Literal["forbidden", "optional", "required"] = "forbidden"
+    """Whether audio is encrypted, with keys in SDP (SDES, RFC 4568). ``forbidden``: never; ``optional``: where the far
+    end can (RFC 8643); ``required``: a call without it is refused. The last two need the extra ``sipcore[srtp]``, and
+    signalling over TLS: whoever reads it reads the keys."""
 
     def __post_init__(self) -> None:
         if self.min_se < 1:
@@ -80,6 +90,10 @@ class CallPolicy:
             raise InvalidRequest(f"rel100: {self.rel100!r} is neither off, supported nor never", field="rel100")
         if self.max_redirects < 0:
             raise InvalidRequest(f"max_redirects: {self.max_redirects} is negative", field="max_redirects")
+        if self.srtp not in ("forbidden", "optional", "required"):
+            raise InvalidRequest(f"srtp: {self.srtp!r} is neither forbidden, optional nor required", field="srtp")
+        if self.srtp != "forbidden" and not has_srtp():
+            raise InvalidRequest("srtp: needs the extra srtp: pip install 'sipcore[srtp]'", field="srtp")
 
 
 @dataclass(frozen=True, slots=True)

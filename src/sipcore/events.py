@@ -167,6 +167,8 @@ class CallAnswered:
     codec: str
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Extension headers of the far end's INVITE or 2xx."""
+    srtp: str = ""
+    """The SRTP suite that the audio is encrypted with (RFC 4568, RFC 7714); empty: it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rtp.recording import Recording
 from rtp.sinks import Gate
 from rtp.sources import close_source
 from rtp.speech import Mark
+from rtp.srtp import MasterKey
 from rtp.statistics import StreamStatistics
 from rtp.stream import AlreadyTalking, PlaybackResult
 from rtp.talker import Talker
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rtp.sources import AudioSource
     from rtp.stream import Playback as StreamPlayback
     from sipcore.protocol.offer_answer import NegotiatedMedia
+    from sipcore.protocol.sdes import SrtpKeys
 
 __all__ = ["AudioInput", "AudioStream", "CallMedia", "Mark", "Playback", "Recording", "checked_digits"]
 
@@ -124,6 +126,7 @@ class CallMedia:
                 dtmf_receive_payload_type=media.dtmf_receive_payload_type,
                 rtcp=media.remote_rtcp,
                 rtcp_mux=media.rtcp_mux,
+                srtp=_master_keys(media.srtp),
                 send=media.send,
                 receive=media.receive,
             )
@@ -297,3 +300,10 @@ def checked_digits(digits: str) -> str:
     if not wanted or set(wanted) - DIGITS:
         raise InvalidRequest(f"digits: {digits!r} may hold 0-9, *, #, A-D only", field="digits")
     return wanted
+
+
+def _master_keys(keys: SrtpKeys | None) -> tuple[MasterKey, MasterKey] | None:
+    if keys is None:
+        return None
+    local, remote = (MasterKey(key.suite, key.material, key.mki) for key in (keys.local, keys.remote))
+    return local, remote

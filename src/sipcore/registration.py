@@ -58,6 +58,7 @@ class Registration:
         self._incoming: asyncio.Queue[Call | None] = asyncio.Queue()
         self._registered = False
         self._closed = False
+        self._warned_of_keys = False
         self._outcome = asyncio.Event()
         self._unbound = asyncio.Event()
         self._gone = asyncio.Event()
@@ -95,6 +96,17 @@ class Registration:
     def events(self, *, replay: bool = True) -> Subscription[RegistrationEvent]:
         """Changes of the registration, from the first one kept if ``replay``; ends when the account is removed."""
         return self._events.subscribe(replay=replay)
+
+    def on_keys(self, transport: str) -> None:
+        """Keys of SRTP went over this transport. Said once: what TLS does not protect, encryption hides from few."""
+        if transport != "tls" and not self._warned_of_keys:
+            self._warned_of_keys = True
+            log.warning(
+                "%s: the keys of SRTP go over %s in the clear: whoever reads the signalling can read the audio."
+                " Use transport=tls",
+                self._line.address.text,
+                transport.upper(),
+            )
 
     # -- registering -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sipcore.call import Call
-from sipcore.config import Account, UserAgentConfig
+from sipcore.config import Account, CallPolicy, UserAgentConfig
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
 from tests.kit.loop_network import LoopNetwork
@@ -45,7 +45,7 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(config: UserAgentConfig | None = None) -> AsyncIterator[Pair]:
+async def pair(config: UserAgentConfig | None = None, *, calls: CallPolicy | None = None) -> AsyncIterator[Pair]:
     network = LoopNetwork()
     media = SilentEngine(), SilentEngine()
     agents = [
@@ -58,8 +58,8 @@ async def pair(config: UserAgentConfig | None = None) -> AsyncIterator[Pair]:
         for number, engine in enumerate(media, start=1)
     ]
     async with agents[0] as alice, agents[1] as bob:
-        here = alice.open_line(Account("sip:alice@192.0.2.1"))
-        there = bob.open_line(Account("sip:bob@192.0.2.2"))
+        here = alice.open_line(Account("sip:alice@192.0.2.1", calls=calls or CallPolicy()))
+        there = bob.open_line(Account("sip:bob@192.0.2.2", calls=calls or CallPolicy()))
         yield Pair(network, alice, bob, here, there, *media)
     assert not alice.calls
     assert not bob.calls

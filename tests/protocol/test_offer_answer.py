@@ -165,7 +165,7 @@ def test_a_number_without_rtpmap_means_what_the_offer_said() -> None:
         (body(), "fewer media sections"),
         (body("m=audio 0 RTP/AVP 0"), "refuses the audio"),
         (body("m=video 5000 RTP/AVP 0"), "refuses the audio"),
-        (body("m=audio 5000 RTP/SAVP 0"), "refuses the audio"),
+        (body("m=audio 5000 RTP/SAVP 0"), "the answer is for RTP/SAVP"),
         (body("m=audio 5000 RTP/AVP 18"), "none of the offered codecs"),
         (body("m=audio 5000 RTP/AVP 101", "a=rtpmap:101 telephone-event/8000"), "none of the offered codecs"),
         (body("m=audio 5000 RTP/AVP 96", "a=rtpmap:96 PCMU/16000"), "none of the offered codecs"),

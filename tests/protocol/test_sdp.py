@@ -52,8 +52,8 @@ def test_rfc_4317_section_2_1() -> None:
         (8, "PCMA"),
         (97, "ILBC"),
     ]
-    assert first.is_plain_audio
-    assert not second.is_plain_audio
+    assert first.is_audio
+    assert not second.is_audio
     assert session.origin == "alice 2890844526 2890844526 IN IP4 host.atlanta.example.com"
 
 

@@ -445,6 +445,24 @@ def test_redact_hides_secrets_and_nothing_else() -> None:
     assert redact(b"\xff") == "\ufffd"
 
 
+@pytest.mark.parametrize(
+    "sdp",
+    [
+        b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:hunter2|2^20|1:4;inline:hunter2|2^20|2:4 KDR=1",
+        b"a=crypto:1 AES_CM_128_HMAC_SHA1_80\r\n inline:hunter2",
+        b"s=-\r\n a = crypto : 1 AES_CM_128_HMAC_SHA1_80 inline:hunter2",
+        b"v=0\ra=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:hunter2",
+        b"A=CRYPTO:1 NEW_SUITE hunter2",
+        b"a=crypto:hunter2",
+        b"k=base64:hunter2",
+        b"a=key-mgmt:mikey hunter2",
+    ],
+)
+def test_redact_hides_keys_however_they_are_written(sdp: bytes) -> None:
+    """RFC 4568, RFC 4567, RFC 4566 §5.12: the trace shows what a tolerant far end would take for a key, too."""
+    assert "hunter2" not in redact(b"SIP/2.0 200 OK\r\n\r\n" + sdp + b"\r\na=sendrecv\r\n")
+
+
 def test_repr_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """Messages end up in logs and tracebacks."""
     message = parse_request('Authorization: Digest response="hunter2"', first="OPTIONS sip:b:hunter2@y SIP/2.0")

@@ -42,6 +42,7 @@ SAMPLES = {
     "min_se": ("120", 120),
     "rel100": ("supported", "supported"),
     "max_redirects": ("2", 2),
+    "srtp": ("required", "required"),
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
     "history": ("history.db", Path("history.db")),
@@ -54,6 +55,12 @@ SAMPLES = {
     "log_format": ("json", "json"),
     "trace_sip": ("trace.txt", Path("trace.txt")),
 }
+
+
+@pytest.fixture(autouse=True)
+def with_srtp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is there, whatever this Python has installed."""
+    monkeypatch.setattr("sipcore.config.has_srtp", lambda: True)
 
 
 def value(settings: ServerSettings, name: str) -> object:
@@ -154,6 +161,13 @@ def test_the_token_is_never_shown() -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings({"call_control_token": ["hush-hush"]})
     assert "hush-hush" not in str(raised.value)
+
+
+def test_srtp_without_its_extra_is_found_out_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipcore.config.has_srtp", lambda: False)
+    with pytest.raises(SettingsError, match=r"--srtp: needs the extra srtp: pip install 'sipcore\[srtp\]'"):
+        load_settings({"srtp": "optional"})
+    assert load_settings({"srtp": "forbidden"}).line_options().calls.srtp == "forbidden"
 
 
 def test_what_the_layers_get() -> None:

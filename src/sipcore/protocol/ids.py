@@ -49,6 +49,10 @@ class Ids:
         """The o= line's session id and first version (RFC 8866 §5.2)."""
         return self._rng.randrange(1, 2**53)
 
+    def secret(self, octets: int) -> bytes:
+        """Octets that nobody shall be able to guess: a master key and salt (RFC 4568 §6.1)."""
+        return self._rng.getrandbits(8 * octets).to_bytes(octets)
+
     def cnonce(self) -> str:
         """A client nonce (RFC 7616 §3.4)."""
         return self._hex(64)

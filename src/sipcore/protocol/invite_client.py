@@ -152,6 +152,7 @@ class CallerSetup:
             host=flow.advertised[0],
             port=self._media_port,
             ids=session.context.ids,
+            srtp=session.identity.policy.srtp,
         )
         return b"" if self._delayed else self._offered.create_offer()
 

@@ -1,6 +1,7 @@
 """Offers and answers: what two sides of a call agree on (RFC 3264, RFC 6337).
 
-Left out: media other than one stream of plain audio, encryption, ICE, and addresses given as host names.
+Left out: media other than one stream of audio, feedback profiles, ICE, and addresses given as host names. What is said
+of encryption is in :mod:`sipcore.protocol.sdes`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sipcore.errors import MediaNotAcceptable
+from sipcore.protocol.sdes import Protection
 from sipcore.protocol.sdp import MalformedSdp, MediaDescription, PayloadFormat, SessionDescription, parse_sdp
 
 if TYPE_CHECKING:
     from sipcore.protocol.ids import Ids
+    from sipcore.protocol.sdes import SrtpKeys, SrtpUse
     from sipcore.protocol.sdp import Direction
 
 __all__ = ["NegotiatedMedia", "OfferAnswer"]
@@ -73,6 +76,8 @@ class NegotiatedMedia:
     receive: bool = True
     remote_hold: bool = False
     """The far end does not want to hear this side: ``sendonly``, ``inactive``, or the address 0.0.0.0 of RFC 2543."""
+    srtp: SrtpKeys | None = None
+    """The keys of both sides; None: RTP in the clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,25 @@ class OfferAnswer:
         port: likewise; even.
         ids: source of the session id.
         ptime: milliseconds per packet that this side asks for.
+        srtp: whether this side encrypts.
     """
 
-    def __init__(self, *, codecs: Sequence[str], host: str, port: int, ids: Ids, ptime: int = 20) -> None:
+    def __init__(
+        self,
+        *,
+        codecs: Sequence[str],
+        host: str,
+        port: int,
+        ids: Ids,
+        ptime: int = 20,
+        srtp: SrtpUse = "forbidden",
+    ) -> None:
         self._codecs = tuple(codec for codec in codecs if codec in CODECS)
         self._host = host
         self._port = port
         self._ptime = ptime
+        self._ids = ids
+        self._protection = Protection.wanted(srtp)
         self._session_id = ids.session_id()
         self._version = self._session_id
         self._last_body = b""
@@ -135,6 +152,7 @@ class OfferAnswer:
         """
         self._offered = self._offered_formats()
         self._offered_direction = direction or self._direction
+        self._protection = self._protection.offered(self._ids)
         return self._describe(self._offered, self._offered_direction)
 
     def accept_answer(self, body: bytes) -> NegotiatedMedia:
@@ -155,6 +173,7 @@ class OfferAnswer:
         codec = next((each for each in common if each.name in CODECS), None)
         if codec is None:
             raise MediaNotAcceptable("the answer takes none of the offered codecs", code=488)
+        protection, keys = self._protection.answered(audio)
         event = next((each for each in common if each.name == EVENT), None)
         own_event = next((each for each in offered if each.name == EVENT), None)
         # RFC 3264 §6.1: the peer sends with our numbers; some use the numbers of their own answer instead.
@@ -164,7 +183,8 @@ class OfferAnswer:
             # Having offered nothing to hear, we do not learn whether the peer would listen.
             held = self.current.remote_hold
         own_event = own_event if event is not None else None
-        media = self._media(audio, codec, receive, event, own_event, wanted, held, muxes=self._muxes)
+        media = self._media(audio, codec, receive, event, own_event, wanted, held, muxes=self._muxes, srtp=keys)
+        self._protection = protection
         self._direction = wanted
         self._learn(formats)
         self._muxes = media.rtcp_mux
@@ -184,12 +204,7 @@ class OfferAnswer:
             MediaNotAcceptable: nothing in common; what was settled before holds.
         """
         description = _parse(offer)
-        usable = ((media, self._usable(media)) for media in description.media)
-        audio, codec = next(((media, found) for media, found in usable if found is not None), (None, None))
-        if audio is None or codec is None:
-            raise MediaNotAcceptable(
-                "the offer has no audio that this side can take (PCMU or PCMA over RTP/AVP)", code=488
-            )
+        audio, codec, protection, keys = self._best_of(description)
         formats = audio.payload_formats()
         event = next((each for each in formats if each.name == EVENT and each.clock_rate == CLOCK_RATE), None)
         noise = next((each for each in formats if each.name == NOISE and each.clock_rate == CLOCK_RATE), None)
@@ -197,17 +212,43 @@ class OfferAnswer:
         direction = _meet(_REVERSED[audio.direction], self._direction)
         receive = {each.payload_type: each.name for each in chosen if each.name in _HEARD}
         held = audio.direction not in _RECEIVING
-        media = self._media(audio, codec, receive, event, event, direction, held, muxes=True)
+        media = self._media(audio, codec, receive, event, event, direction, held, muxes=True, srtp=keys)
         self._sections = tuple(None if each is audio else _refused(each) for each in description.media)
         self._learn(formats)
         self._muxes = media.rtcp_mux
         self._settled = _Settled(media, chosen)
         self._offered = None
+        self._protection = protection
         return self._describe(chosen, direction), media
 
-    def _usable(self, media: MediaDescription) -> PayloadFormat | None:
+    def _best_of(
+        self, description: SessionDescription
+    ) -> tuple[MediaDescription, PayloadFormat, Protection, SrtpKeys | None]:
+        """The section of an offer to answer, and how: the first, but encrypted rather than not.
+
+        Raises:
+            MediaNotAcceptable: there is none.
+        """
+        sentence = "the offer has no audio that this side can take (PCMU or PCMA)"
+        plain = None
+        for audio in description.media:
+            codec = self._codec_of(audio)
+            if codec is None:
+                continue
+            chosen = self._protection.chosen(audio, self._ids)
+            if chosen is None:
+                sentence = self._protection.refusal(audio)
+            elif chosen[1] is not None:
+                return audio, codec, *chosen
+            elif plain is None:
+                plain = (audio, codec, *chosen)
+        if plain is None:
+            raise MediaNotAcceptable(sentence, code=488)
+        return plain
+
+    def _codec_of(self, media: MediaDescription) -> PayloadFormat | None:
         """The codec that an offered section would be answered with."""
-        if not media.is_plain_audio:
+        if not media.is_audio:
             return None
         return next(
             (
@@ -243,7 +284,7 @@ class OfferAnswer:
         if index >= len(description.media):
             raise MediaNotAcceptable("the answer has fewer media sections than the offer", code=488)
         audio = description.media[index]
-        if not audio.is_plain_audio:
+        if not audio.is_audio:
             raise MediaNotAcceptable("the answer refuses the audio", code=488)
         return audio
 
@@ -258,6 +299,7 @@ class OfferAnswer:
         held: bool,
         *,
         muxes: bool,
+        srtp: SrtpKeys | None,
     ) -> NegotiatedMedia:
         settled = _meet(_REVERSED[audio.direction], wanted)
         nowhere = self._address(audio).is_unspecified
@@ -277,6 +319,7 @@ class OfferAnswer:
             send=settled in _SENDING and not nowhere,
             receive=settled in _RECEIVING,
             remote_hold=held or nowhere,
+            srtp=srtp,
         )
 
     def _address(self, audio: MediaDescription) -> IPv4Address | IPv6Address:
@@ -302,13 +345,15 @@ class OfferAnswer:
 
     def _describe(self, formats: tuple[PayloadFormat, ...], direction: Direction) -> bytes:
         family = "IP6" if ":" in self._host else "IP4"
-        audio = MediaDescription("audio", self._port, "RTP/AVP", [str(each.payload_type) for each in formats])
+        audio = MediaDescription(
+            "audio", self._port, self._protection.profile, [str(each.payload_type) for each in formats]
+        )
         for each in formats:
             spelled = "telephone-event" if each.name == EVENT else each.name
             audio.attributes.append(("rtpmap", f"{each.payload_type} {spelled}/{each.clock_rate}"))
             if each.name == EVENT:
                 audio.attributes.append(("fmtp", f"{each.payload_type} {EVENTS}"))
-        audio.attributes += [("ptime", str(self._ptime)), (direction, "")]
+        audio.attributes += [("ptime", str(self._ptime)), (direction, ""), *self._protection.lines()]
         if self._muxes:
             audio.attributes.append(("rtcp-mux", ""))
         description = SessionDescription(

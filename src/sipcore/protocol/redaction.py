@@ -14,7 +14,12 @@ _SECRETS = (
         r"^([\w\-]{0,64}(?:token|secret|password|api-?key)[\w\-]{0,64}[ \t]{0,9}:[ \t]*).*$",
         re.IGNORECASE | re.MULTILINE,
     ),
-    re.compile(r"^(a=crypto:.*inline:)\S+", re.IGNORECASE | re.MULTILINE),
+    # Keys of SRTP: whatever follows tag and suite. Not only where a line begins, since SDP is read tolerantly.
+    re.compile(
+        r"(a[ \t]*=[ \t]*crypto[ \t]*:(?:[ \t]*\d+[ \t]+\w+[ \t]+(?:inline:)?)?)[^\r\n]*",
+        re.IGNORECASE,
+    ),
+    re.compile(r"^([ \t]*(?:k[ \t]*=|a[ \t]*=[ \t]*key-mgmt[ \t]*:)).*$", re.IGNORECASE | re.MULTILINE),
     _URI_PASSWORD,
 )
 

@@ -1,6 +1,6 @@
 """Session descriptions (RFC 8866): parsed tolerantly, printed strictly. Only what audio calls need is understood.
 
-Left out: everything a telephone call does without, such as bandwidth, time zones, keys and grouping.
+Left out: everything a telephone call does without, such as bandwidth, time zones and grouping.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class MediaDescription:
     connection: str = ""
     """Address of the ``c=`` line that applies: its own, else the session's; empty where there is none."""
     family: str = "IP4"
-    attributes: list[tuple[str, str]] = field(default_factory=list)
-    """Names in lower case, and values."""
+    attributes: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    """Names in lower case, and values; keys of SRTP are among them."""
     default_direction: Direction = "sendrecv"
     """The session's, where the section says nothing."""
 
@@ -77,9 +77,9 @@ class MediaDescription:
         return next((value for known, value in self.attributes if known == name), None)
 
     @property
-    def is_plain_audio(self) -> bool:
-        """Audio over RTP without encryption or feedback profile (RFC 3551), and not switched off."""
-        return self.kind.lower() == "audio" and self.protocol.upper() == "RTP/AVP" and self.port > 0
+    def is_audio(self) -> bool:
+        """Audio, by whatever profile, and not switched off."""
+        return self.kind.lower() == "audio" and self.port > 0
 
     @property
     def direction(self) -> Direction:
@@ -139,7 +139,7 @@ class SessionDescription:
     origin: str = "- 0 0 IN IP4 0.0.0.0"
     connection: str = ""
     family: str = "IP4"
-    attributes: list[tuple[str, str]] = field(default_factory=list)
+    attributes: list[tuple[str, str]] = field(default_factory=list, repr=False)
     media: list[MediaDescription] = field(default_factory=list)
 
     def __bytes__(self) -> bytes:

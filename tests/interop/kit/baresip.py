@@ -46,6 +46,7 @@ module_path {modules}
 module g711.so
 module aufile.so
 module sndfile.so
+module srtp.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -69,6 +70,8 @@ class BaresipOptions:
     transport: Literal["udp", "tcp"] = "udp"
     answer: Literal["auto", "manual"] = "auto"
     codecs: str = "PCMU/8000/1,PCMA/8000/1"
+    srtp: Literal["", "srtp", "srtp-mand"] = ""
+    """Its ``mediaenc``: none, keys in RTP/AVP, or nothing but RTP/SAVP."""
     source: Path | None = None
     """wav file (8,000 Hz, mono, 16 bit) that it speaks; when it ends, so does the call. ``None``: a minute
     of noise."""
@@ -108,7 +111,8 @@ class Baresip:
         (folder / "accounts").write_text(
             f"<sip:{options.user}@{options.domain}{transport}>"
             f";auth_user={options.user};auth_pass={options.password};regint={60 if options.password else 0}"
-            f";answermode={options.answer};audio_codecs={options.codecs}\n"
+            f";answermode={options.answer};audio_codecs={options.codecs}"
+            f"{f';mediaenc={options.srtp}' if options.srtp else ''}\n"
         )
         (folder / "contacts").write_text("\n")
         program = Program(f"baresip-{options.user}", [executable, "-f", str(folder), "-v", "-s"], folder)

@@ -73,6 +73,7 @@ class Peers:
         transport: Literal["udp", "tcp"] = "udp",
         answer: Literal["auto", "manual"] = "auto",
         codecs: str = "PCMU/8000/1,PCMA/8000/1",
+        srtp: Literal["", "srtp", "srtp-mand"] = "",
         source: Path | None = None,
     ) -> Baresip:
         """Start a telephone: a subscriber registered at a Kamailio, or alone (``domain``: ``host:port``)."""
@@ -83,6 +84,7 @@ class Peers:
             transport=transport,
             answer=answer,
             codecs=codecs,
+            srtp=srtp,
             source=source,
         )
         telephone = await Baresip.start(self.new_folder(f"baresip-{user}"), options)
