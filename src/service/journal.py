@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rtp.statistics import StreamStatistics
 from service.status import Status, utc_microseconds
-from service.views import Binding, CallView, Silence
+from service.views import Binding, CallView, Silence, Unbound
 from sipcore.errors import NoOngoingCall
 from sipcore.events import (
     CallAnswered,
@@ -43,7 +43,6 @@ __all__ = [
     "HeldByUs",
     "Journal",
     "Reader",
-    "Unbound",
     "Written",
 ]
 
@@ -61,11 +60,6 @@ class AccountAdded:
 @dataclass(frozen=True, slots=True)
 class AccountRemoved:
     """The account is not known any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unbound:
-    """The binding was removed at our request."""
 
 
 @dataclass(frozen=True, slots=True)

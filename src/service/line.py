@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from service.chronicle import Chronicle
 from service.errors import CallScopeMismatch, NoSession
-from service.journal import Unbound
 from service.levels import MediaLevels
 from service.ongoing import CallIdentity, OngoingCall, call_id_for
 from service.status import AmdResult, History, IllegalTransition, Status, StatusType, utc_microseconds
-from service.views import Binding
+from service.views import Binding, Unbound
 from sipcore.broadcast import Lost
 from sipcore.config import CallPolicy
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
@@ -81,8 +80,8 @@ class Line:
         self.registration: Registration | None = None
         self.bound = False
         """The newest transition about the binding was REGISTERED."""
-        self.binding: Binding | None = None
-        """What became of the newest REGISTER; None before that is known, and once it was removed."""
+        self.binding: Binding | Unbound | None = None
+        """What became of the newest REGISTER; None before that is known."""
         self.removed = False
         """The account is being removed, or was: nothing new begins."""
         self.session_open = False
@@ -250,10 +249,10 @@ class Line:
         )
 
     def unregistered(self) -> None:
-        """The binding was removed at our request."""
+        """The binding was removed at our request, or is not asked for any more."""
         self.bound = False
-        self.binding = None
-        self.chronicle.write(Unbound())
+        self.binding = Unbound()
+        self.chronicle.write(self.binding)
 
     def _registration_settled(self, status: Status, binding: Binding) -> Status:
         recorded = self.record(status)

@@ -152,6 +152,6 @@ async def _drop(line: Line) -> None:
         return
     if registration.registered:
         await registration.unregister()
-        line.unregistered()
     else:
         await line.agent.drop(registration)
+    line.unregistered()

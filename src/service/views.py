@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from service.line import Line
     from service.ongoing import OngoingCall
 
-__all__ = ["AccountView", "Binding", "CallView", "SessionView", "Silence", "account_view", "call_view", "session_view"]
+__all__ = [
+    "AccountView",
+    "Binding",
+    "CallView",
+    "SessionView",
+    "Silence",
+    "Unbound",
+    "account_view",
+    "call_view",
+    "session_view",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +41,17 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Unbound:
+    """The binding was removed at our request, and no other is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """One account."""
 
     account: str
     """Key of its address."""
-    binding: Binding | None
+    binding: Binding | Unbound | None
     """The newest; None while the first REGISTER is under way."""
     session_open: bool
     call_ids: tuple[str, ...]

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from service.calls import hang_up as hang_up_ongoing
+from service.errors import ServerStopping
 from service.journal import HeldByUs
 from service.operation import Operation
 from service.v1.errors import CallNotRinging
@@ -42,7 +43,7 @@ async def carried_on(line: Line, work: Coroutine[object, object, Result]) -> Res
             result = await work
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
-                done.cancel()
+                done.set_exception(ServerStopping("the account, or the server, is going"))
                 raise
             done.set_exception(error)
         else:
@@ -81,6 +82,8 @@ async def reject(found: Found, code: int, phrase: str) -> CallEnded:
         )
     _require_ringing(found, "rejected")
     found.call.call.reject(code, phrase)
+    if found.call.call.ended is None:  # it was answered at this moment
+        raise CallNotRinging(f"Call {found.call.identity.call_id} was answered already")
     return await _ended(found)
 
 

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service import journal
 from service.generated.sipcore.v1 import events_pb2, resources_pb2, telephony_pb2
 from service.status import Status
-from service.views import AccountView, Binding, CallView, SessionView, Silence
+from service.views import AccountView, Binding, CallView, SessionView, Silence, Unbound
 from sipcore import events
 from sipcore.call import CallState
 from sipcore.errors import InvalidRequest
@@ -88,10 +88,12 @@ def account(view: AccountView) -> resources_pb2.Account:
     )
 
 
-def _registration(binding: Binding | None) -> resources_pb2.Registration:
-    if binding is None:
-        return resources_pb2.Registration(state=resources_pb2.Registration.PENDING)
+def _registration(binding: Binding | Unbound | None) -> resources_pb2.Registration:
     registration = resources_pb2.Registration
+    if binding is None:
+        return registration(state=registration.PENDING)
+    if isinstance(binding, Unbound):
+        return registration(state=registration.UNREGISTERED)
     return registration(
         state=registration.REGISTERED if binding.registered else registration.FAILED,
         sip_code=binding.code,
@@ -200,10 +202,8 @@ def _tell(message: events_pb2.Event, what: journal.Happening) -> None:
             message.account_added.SetInParent()
         case journal.AccountRemoved():
             message.account_removed.SetInParent()
-        case Binding():
+        case Binding() | Unbound():
             message.registration_changed.CopyFrom(_registration(what))
-        case journal.Unbound():
-            message.registration_changed.state = resources_pb2.Registration.UNREGISTERED
         case journal.CallOver():
             message.call_ended.CopyFrom(call_ended(what))
         case journal.CallBegan(view):

@@ -50,6 +50,16 @@ async def test_the_call_of_an_account(wire: Wire) -> None:
     assert (await wire.stub.GetSession(pb.GetSessionRequest(account=ALICE))).call_id == "one"
 
 
+async def test_an_account_whose_session_ended(wire: Wire) -> None:
+    await wire.session()
+    await wire.sip.SipEndSession(Empty())
+    account = await wire.stub.GetAccount(pb.GetAccountRequest(account=ALICE))
+    assert (account.registration.state, account.session_open) == (resources_pb2.Registration.UNREGISTERED, False)
+    await wire.session()
+    account = await wire.stub.GetAccount(pb.GetAccountRequest(account=ALICE))
+    assert (account.registration.state, account.session_open) == (resources_pb2.Registration.REGISTERED, True)
+
+
 async def test_an_account_whose_registrar_is_silent(wire: Wire) -> None:
     wire.bench.agent.registrar = "silent"
     registering = wire.sip.SipRegisterAccount(sip.SipRegisterAccountRequest(account_name=ALICE))

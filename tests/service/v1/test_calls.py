@@ -76,6 +76,15 @@ async def test_reject(wire: Wire, given: int, sent: int) -> None:
     assert (status.status_type, status.sip_response_code) == (sip.SipStatus.INCOMING_CALL_FAILED, sent)
 
 
+async def test_a_rejection_that_comes_too_late(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was answered and waits for the ACK still looks as if it rang."""
+    fake, call_id = await wire.ringing()
+    monkeypatch.setattr(fake, "reject", lambda code, phrase: None)
+    answer = await refused(wire.stub.RejectCall(pb.RejectCallRequest(call_id=call_id)))
+    assert (answer.code, answer.reason) == (Code.FAILED_PRECONDITION, "CALL_NOT_RINGING")
+    assert fake.ended is None
+
+
 @pytest.mark.parametrize(
     ("code", "phrase", "field"), [(200, "", "sip_code"), (700, "", "sip_code"), (486, "a\r\nb", "reason_phrase")]
 )
