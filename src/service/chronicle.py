@@ -14,6 +14,7 @@ from sipcore.events import (
     CallRinging,
     DtmfReceived,
     InfoReceived,
+    MediaQuality,
     MessageReceived,
     TransferProgress,
 )
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chronicle"]
 
-TOLD = (CallRinging, CallAnswered, CallHeld, CallResumed, DtmfReceived, TransferProgress, CallReplaced)
+TOLD = (CallRinging, CallAnswered, CallHeld, CallResumed, DtmfReceived, MediaQuality, TransferProgress, CallReplaced)
 """Events of a call that are written as they are."""
 
 

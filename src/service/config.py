@@ -248,6 +248,13 @@ class ServerSettings(BaseSettings):
         description="Seconds without RTP or RTCP after which a call that is not on hold is ended; 0: never.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    quality_interval: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Seconds between two media_quality events of a call (sipcore.v1 Watch); 0: none.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     max_calls: int = Field(
         default=2000,
         ge=1,
@@ -425,6 +432,7 @@ class ServerSettings(BaseSettings):
             codecs=self.codecs,
             ring_timeout=self.ring_timeout,
             rtp_timeout=self.rtp_timeout,
+            quality_interval=max(self.quality_interval, 0.1) if self.quality_interval else 0.0,
             allow_from=self.allow_from,
             strangers=self.strangers,
             unknown_users=self.unknown_users,

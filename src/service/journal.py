@@ -25,6 +25,7 @@ from sipcore.events import (
     CallResumed,
     CallRinging,
     DtmfReceived,
+    MediaQuality,
     TransferProgress,
 )
 
@@ -126,6 +127,7 @@ Happening = (
     | CallResumed
     | HeldByUs
     | DtmfReceived
+    | MediaQuality
     | Silence
     | TransferProgress
     | CallReplaced

@@ -32,6 +32,7 @@ SAMPLES = {
     "user_agent": ("Desk 1.0", "Desk 1.0"),
     "ring_timeout": ("12.5", 12.5),
     "rtp_timeout": ("90", 90.0),
+    "quality_interval": ("5", 5.0),
     "max_calls": ("150", 150),
     "max_load": ("0.7", 0.7),
     "register_expires": ("120", 120),

@@ -227,6 +227,7 @@ def _tell_call_event(
     | events.CallHeld
     | events.CallResumed
     | events.DtmfReceived
+    | events.MediaQuality
     | events.TransferProgress
     | events.CallReplaced,
 ) -> None:
@@ -245,10 +246,27 @@ def _tell_call_event(
             message.dtmf_received.CopyFrom(
                 events_pb2.DtmfReceived(digit=digit, duration_ms=duration_ms, method=HEARD_BY[method])
             )
+        case events.MediaQuality():
+            message.media_quality.CopyFrom(_quality(what))
         case events.TransferProgress(code, phrase):
             message.transfer_progress.CopyFrom(events_pb2.TransferProgress(sip_code=code, reason_phrase=phrase))
         case events.CallReplaced(sip_call_id):
             message.call_replaced.by_sip_call_id = sip_call_id
+
+
+def _quality(heard: events.MediaQuality) -> events_pb2.MediaQuality:
+    return events_pb2.MediaQuality(
+        packets_received=heard.received,
+        packets_lost=heard.lost,
+        packets_late=heard.late,
+        loss=heard.loss,
+        frames_concealed=heard.concealed,
+        jitter_ms=heard.jitter_ms,
+        buffer_ms=heard.delay_ms,
+        round_trip_ms=heard.round_trip_ms,
+        remote_loss=heard.remote_loss,
+        mos=heard.mos,
+    )
 
 
 def _transition(status: Status) -> events_pb2.Transition:

@@ -61,7 +61,11 @@ class Scene:
 
 @pytest_asyncio.fixture
 async def scene() -> AsyncIterator[Scene]:
-    async with FarSide() as far, run_server() as server, grpc.aio.insecure_channel(server.bound["grpc"]) as channel:
+    async with (
+        FarSide() as far,
+        run_server("--quality-interval", "0.2") as server,
+        grpc.aio.insecure_channel(server.bound["grpc"]) as channel,
+    ):
         yield Scene(far, channel)
 
 
@@ -116,6 +120,12 @@ async def test_an_incoming_call_is_answered_held_and_hung_up(scene: Scene) -> No
     assert counted.codec == "PCMU"
     assert counted.packets_sent > 0
     assert counted.packets_received > 0
+
+    heard_so_far = 0
+    while not heard_so_far:
+        quality = (await scene.watching.event("media_quality")).media_quality
+        heard_so_far = quality.packets_received
+    assert quality.mos > 1
 
     reason = events_pb2.Reason(protocol="Q.850", cause=17, text="busy")
     ended = await scene.stub.HangUpCall(pb.HangUpCallRequest(call_id=call_id, reason=reason))

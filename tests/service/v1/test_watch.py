@@ -23,6 +23,7 @@ from sipcore.events import (
     DtmfReceived,
     EndCause,
     InfoReceived,
+    MediaQuality,
     MessageReceived,
     Party,
     Reason,
@@ -83,6 +84,7 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
         CallHeld(),
         CallResumed(),
         TransferProgress(202, "Accepted"),
+        MediaQuality(250, 10, 3, 13, 2.5, 60.0, 41.0, 0.25, 3.5),
         CallReplaced("sip-other"),
         InfoReceived("text/plain", b"hello"),
         MessageReceived(BOB, "", "text/plain", b"x" * 5000, "x" * 5000),
@@ -99,6 +101,19 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
     assert held == [events_pb2.HoldChanged(by=events_pb2.REMOTE, held=held) for held in (True, False)]
     progress = (await watching.event("transfer_progress")).transfer_progress
     assert progress == events_pb2.TransferProgress(sip_code=202, reason_phrase="Accepted")
+    quality = (await watching.event("media_quality")).media_quality
+    assert quality == events_pb2.MediaQuality(
+        packets_received=250,
+        packets_lost=10,
+        packets_late=3,
+        loss=0.05,
+        frames_concealed=13,
+        jitter_ms=2.5,
+        buffer_ms=60,
+        round_trip_ms=41,
+        remote_loss=0.25,
+        mos=3.5,
+    )
     assert (await watching.event("call_replaced")).call_replaced.by_sip_call_id == "sip-other"
     info = (await watching.event("message_received")).message_received
     assert (info.method, info.content_type, info.body, info.body_size) == ("INFO", "text/plain", b"hello", 5)

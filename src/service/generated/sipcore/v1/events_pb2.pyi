@@ -443,25 +443,61 @@ Global___DtmfReceived: _TypeAlias = DtmfReceived  # noqa: Y015
 
 @_typing.final
 class MediaQuality(_message.Message):
-    """How the far end sounds here. Sent as often as the server reports it, at most once in some seconds for each call."""
+    """How a connected call sounds, every --quality-interval seconds of it. Counts are of the time since the last such event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    STATISTICS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def statistics(self) -> _resources_pb2.CallStatistics:
-        """The counters as of that moment."""
-
+    PACKETS_RECEIVED_FIELD_NUMBER: _builtins.int
+    PACKETS_LOST_FIELD_NUMBER: _builtins.int
+    PACKETS_LATE_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    FRAMES_CONCEALED_FIELD_NUMBER: _builtins.int
+    JITTER_MS_FIELD_NUMBER: _builtins.int
+    BUFFER_MS_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_MS_FIELD_NUMBER: _builtins.int
+    REMOTE_LOSS_FIELD_NUMBER: _builtins.int
+    MOS_FIELD_NUMBER: _builtins.int
+    packets_received: _builtins.int
+    """Packets of the far end, duplicates left out."""
+    packets_lost: _builtins.int
+    """Expected by sequence number and never seen."""
+    packets_late: _builtins.int
+    """Came after their playing time."""
+    loss: _builtins.float
+    """Share of the far end's packets that could not be played, 0 to 1."""
+    frames_concealed: _builtins.int
+    """Frames of 20 ms that were filled in for missing audio."""
+    jitter_ms: _builtins.float
+    """Inter-arrival jitter, milliseconds (RFC 3550 §6.4.1)."""
+    buffer_ms: _builtins.float
+    """For how long the jitter buffer holds packets, milliseconds."""
+    round_trip_ms: _builtins.float
+    """By the far end's latest RTCP report, milliseconds; not set before one tells."""
+    remote_loss: _builtins.float
+    """Share of this side's packets that the far end missed, by its latest reports, 0 to 1."""
+    mos: _builtins.float
+    """Estimated by ITU-T G.107 from the loss and delay of this time: 1 bad to 4.4; 0 where nothing came."""
     def __init__(
         self,
         *,
-        statistics: _resources_pb2.CallStatistics | None = ...,
+        packets_received: _builtins.int = ...,
+        packets_lost: _builtins.int = ...,
+        packets_late: _builtins.int = ...,
+        loss: _builtins.float = ...,
+        frames_concealed: _builtins.int = ...,
+        jitter_ms: _builtins.float = ...,
+        buffer_ms: _builtins.float = ...,
+        round_trip_ms: _builtins.float | None = ...,
+        remote_loss: _builtins.float = ...,
+        mos: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms", "buffer_ms", b"buffer_ms", "frames_concealed", b"frames_concealed", "jitter_ms", b"jitter_ms", "loss", b"loss", "mos", b"mos", "packets_late", b"packets_late", "packets_lost", b"packets_lost", "packets_received", b"packets_received", "remote_loss", b"remote_loss", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__round_trip_ms: _TypeAlias = _typing.Literal["round_trip_ms"]  # noqa: Y015
+    _WhichOneofArgType__round_trip_ms: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_trip_ms) -> _WhichOneofReturnType__round_trip_ms | None: ...
 
 Global___MediaQuality: _TypeAlias = MediaQuality  # noqa: Y015
 
