@@ -15,10 +15,12 @@ from sipcore.errors import MediaNotAcceptable
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
 from tests.interop.kit.align import align
+from tests.interop.kit.line import open_line
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST, free_ports
 from tests.interop.kit.process import eventually
-from tests.interop.kit.sound import RATE, Pcm, read_wav, speech_like, write_wav
+from tests.interop.kit.sound import RATE, Pcm, read_wav, speech_like, wav_bytes, write_wav
+from tests.interop.kit.voicebot import kind
 
 pytest.importorskip("pylibsrtp")
 pytestmark = pytest.mark.interop
@@ -138,3 +140,20 @@ async def test_a_call_without_srtp_is_refused_where_it_is_required(peers: Peers)
         await telephone.dial(address)
         closed = await telephone.event("CALL_CLOSED")
         assert "488" in str(closed["param"])
+
+
+async def test_the_server_encrypts_where_its_settings_say_so(peers: Peers, tmp_path: Path) -> None:
+    """``--srtp``: an account that a client registers, through a proxy, with wav files played."""
+    said = speech_like(1.0, seed=75)
+    line = await open_line(peers, arguments=("--srtp", "required"))
+    plain = await peers.baresip("carol", line.kamailio)
+    refused = await line.bot.call(line.callee("carol"))
+    assert (kind(refused), refused.sip_response_code) == ("OUTGOING_CALL_FAILED", 488)
+    assert not plain.of_type("CALL_ESTABLISHED")
+    telephone = await peers.baresip("bob", line.kamailio, srtp="srtp-mand")
+    connected = await line.bot.call(line.callee("bob"))
+    assert kind(connected) == "OUTGOING_CALL_CONNECTED", connected.description
+    await line.bot.play(wav_bytes(said, tmp_path))
+    await line.bot.end_call()
+    await telephone.event("CALL_CLOSED")
+    assert is_heard(read_wav(await telephone.recording()), said)
