@@ -98,10 +98,10 @@ def conceal(
         rows: int64 (n,).
         frames: int16 (n, `FRAME`).
     """
-    missing = frames == MISSING
-    holes = missing.any(axis=1)
-    torn = holes | (state.elapsed[rows] > 0) | (ring.void[rows] > 0)
-    if torn.any():
+    torn = (state.elapsed[rows] > 0) | (ring.void[rows] > 0)
+    if frames.min(initial=0) == MISSING or torn.any():
+        missing = frames == MISSING
+        torn |= missing.any(axis=1)
         _fill(state, ring, noise, counters, rows, frames, missing, np.flatnonzero(torn))
     state.remember(rows, frames)
 

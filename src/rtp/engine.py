@@ -296,10 +296,10 @@ class MediaEngine:
         """Some stream sends elsewhere, or something else, or not."""
         self._dirty = True
 
-    def sinks_changed(self) -> None:
-        """Other sinks hear some stream than before, or others talk."""
+    def hearers_changed(self, stream: RtpStream) -> None:
+        """Others hear the stream than before, or talk."""
         self._outgoing.sources_changed = True
-        self._incoming.listened_changed = True
+        self._incoming.hearers_changed(stream)
 
     def mute(self, stream: RtpStream, *, muted: bool) -> None:
         """From the next frame on."""

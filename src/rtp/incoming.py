@@ -79,9 +79,8 @@ class Incoming:
         self._ciphers: Mapping[int, Cipher] = {}
         self._heard: list[tuple[RtpStream, int, bytes]] = []
         self._in_event: set[RtpStream] = set()
-        self._listened: list[tuple[int, RtpStream]] = []
-        self.listened_changed = False
-        """Some stream has other sinks since the last tick."""
+        self._heard_streams: set[RtpStream] = set()
+        self._listened: list[tuple[int, RtpStream]] | None = []
         self.latched = False
         """A stream's packets go elsewhere since `arrange`."""
 
@@ -110,8 +109,22 @@ class Incoming:
         self._streams = dict(streams)
         self._ciphers = {row: stream.cipher for row, stream in streams.items() if stream.cipher is not None}
         self._rows = np.array(sorted(streams), np.int64)
-        self.listened_changed = True
+        self._listened = None
         self.latched = False
+
+    def hearers_changed(self, stream: RtpStream) -> None:
+        """Others hear the stream than before, or nobody."""
+        if stream.sinks or stream.ears.open:
+            self._heard_streams.add(stream)
+        else:
+            self._heard_streams.discard(stream)
+        self._listened = None
+
+    def _arrange_listened(self) -> list[tuple[int, RtpStream]]:
+        self._heard_streams = {one for one in self._heard_streams if self._streams.get(one.row) is one}
+        heard = sorted(stream.row for stream in self._heard_streams)
+        places = np.searchsorted(self._rows, heard).tolist()
+        return [(place, self._streams[row]) for place, row in zip(places, heard, strict=True)]
 
     def receive(self, count: int, now: float) -> None:
         """Reads what waits in the sockets; ``count`` deadlines have passed since the last time, it is ``now``."""
@@ -180,11 +193,7 @@ class Incoming:
     def play_out(self, count: int, tick: int) -> None:
         """Plays ``count`` frames of every stream, the last of them that of ``tick``, to those who hear it."""
         rows = self._rows  # a sink may close or open streams, which arranges anew
-        if self.listened_changed:
-            self.listened_changed = False
-            streams = enumerate(self._streams[row] for row in rows.tolist())
-            self._listened = [(index, stream) for index, stream in streams if stream.sinks or stream.ears.open]
-        listened = self._listened
+        listened = self._listened = self._arrange_listened() if self._listened is None else self._listened
         for now in range(tick - min(count, PLAY_OUT_FRAMES) + 1, tick + 1):
             frames = self._delay.play(self._ring, self._counters, rows)
             conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)

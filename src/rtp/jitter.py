@@ -175,7 +175,7 @@ def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play
     for key, members in groups:
         length, law = key // 4, key % 4 - Kind.PCMU
         codes = packets.data[packets.slots[members], HEADER_LENGTH : HEADER_LENGTH + length]
-        ring.windows(length)[packets.rows[members] * RING + start[members]] = DECODE[law][codes]
+        ring.windows(length)[packets.rows[members] * RING + start[members]] = DECODE[law].take(codes)
 
 
 def _place_one(ring: JitterRing, packets: Packets, index: int, position: int, play: int) -> None:

@@ -147,11 +147,16 @@ class Outgoing:
     def _arrange_sources(self) -> None:
         """Streams that send events play nothing meanwhile."""
         self.sources_changed = False
-        audio = [stream for stream in self._audio if not stream.events]
-        plain = [stream for stream in audio if stream.talker is None and not stream.ears.both]
-        self._live = [stream for stream in audio if stream.talker is not None or stream.ears.both]
-        self._reads = [stream.queue.read for stream in plain]
-        self._source_rows = np.array([stream.row for stream in (*plain, *self._live)], np.int64)
+        self._reads, self._live, rows = [], [], []
+        for stream in self._audio:
+            if stream.talker is not None or stream.ears.both:
+                if not stream.events:
+                    self._live.append(stream)
+            elif not stream.events:
+                self._reads.append(stream.queue.read)
+                rows.append(stream.row)
+        rows += [stream.row for stream in self._live]
+        self._source_rows = np.array(rows, np.int64)
 
     def _send_events(self) -> None:
         """Telephone events take the place of audio packets; in the pauses between them silence goes out."""

@@ -122,37 +122,36 @@ class PlaybackQueue:
         They may be the source's own memory, to be looked at before anything else is read. Where a source ends within
         them the next one begins at that sample. A source that raises is dropped.
         """
-        queue = self._queue
-        if not queue:
+        if not self._queue:
             return None
         parts: list[NDArray[np.int16]] = []
         missing = wanted
-        while queue and missing:
-            playback, source = queue[0]
+        while missing and self._queue:
+            playback, source = self._queue[0]
             if playback.done:
-                queue.popleft()
+                self._queue.popleft()
                 continue
             try:
                 samples = source.read(missing)
                 count = len(samples)
+                exhausted = source.exhausted
                 if count > missing or samples.ndim != 1:
                     raise ValueError(f"{samples.shape} samples instead of {missing}")
-                exhausted = source.exhausted
             except Exception:
                 logger.exception("an audio source failed and was dropped")
-                queue.popleft()
+                self._queue.popleft()
                 playback.finish(completed=False)
                 continue
-            parts.append(samples)
-            missing -= count
             playback.played_samples += count
             if exhausted:
-                queue.popleft()
+                self._queue.popleft()
                 playback.finish(completed=True)
-            elif missing:
+            elif count == wanted:
+                return samples
+            parts.append(samples)
+            missing -= count
+            if missing and not exhausted:
                 break
-        if not missing and len(parts) == 1:
-            return parts[0]
         return np.concatenate([*parts, np.zeros(missing, np.int16)])
 
     def fill(self, frame: NDArray[np.int16]) -> bool:

@@ -190,7 +190,7 @@ class RtpStream:
             sink.close()
         else:
             self.sinks.append(sink)
-            self._engine.sinks_changed()
+            self._engine.hearers_changed(self)
 
     def remove_sink(self, sink: AudioSink) -> None:
         """Ends and closes the sink. One that was never added, or failed, is only closed."""
@@ -215,7 +215,7 @@ class RtpStream:
         listener.on_close = lambda: self._let_go(listener)
         self._listeners.append(listener)
         self.ears.add(listener)
-        self._engine.sinks_changed()
+        self._engine.hearers_changed(self)
 
     def converse(self, audio: AudioStream) -> None:
         """It hears from now on, and what it says queues behind what plays."""
@@ -252,7 +252,7 @@ class RtpStream:
         recording.on_close = lambda: self._stop_recording(recording)
         self._recordings.append(recording)
         self.ears.add_taker(recording)
-        self._engine.sinks_changed()
+        self._engine.hearers_changed(self)
 
     def fill_live(self, frame: NDArray[np.int16], tick: int) -> None:
         """For the engine: what goes out at this tick, where somebody talks or hears what is sent."""
@@ -266,7 +266,7 @@ class RtpStream:
 
     def _let_go(self, listener: Listener) -> None:
         self.ears.remove(listener)
-        self._engine.sinks_changed()
+        self._engine.hearers_changed(self)
         self._listeners = [other for other in self._listeners if other is not listener]
         self._speakers = [other for other in self._speakers if other is not listener]
         if listener is self.talker:
@@ -275,7 +275,7 @@ class RtpStream:
 
     def _stop_recording(self, recording: Recording) -> None:
         self.ears.remove(recording)
-        self._engine.sinks_changed()
+        self._engine.hearers_changed(self)
         self._recordings = [other for other in self._recordings if other is not recording]
 
     def _arrange_mute(self) -> None:
@@ -284,7 +284,7 @@ class RtpStream:
     def _forget(self, sink: AudioSink) -> None:
         if sink in self.sinks:
             self.sinks.remove(sink)
-            self._engine.sinks_changed()
+            self._engine.hearers_changed(self)
 
     # ---- keys and numbers --------------------------------------------------------------------------------------------
 

@@ -48,24 +48,38 @@ class KernelTransmitter:
         self._batch = Batch()
         self._fewest = fewest_in_batch
         self._sends = operations(0, SEND)
-        self._memory: list[NDArray[Any]] = []
+        self._packets = np.zeros((0, 1), np.uint8)
+        self._peers = np.zeros((0, SOURCE_WORDS * 8), np.uint8)
+        self._of_rows = operations(0, SEND)
+        self._known: dict[int, tuple[int, socket.socket, Endpoint]] = {}
         self._calls: list[tuple[Any, ...]] | None = None
         self._length = 0
 
     def prepare(self, sending: Sending, routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
-        """Looks every address up once."""
-        peers = np.zeros((len(routes), SOURCE_WORDS * 8), np.uint8)
-        sends = operations(len(routes), SEND)
-        if routes:
-            sends["descriptor"] = [sock.fileno() for _, sock, _ in routes]
-            sends["address"] = kernel.addresses(sending.packet)[[row for row, _, _ in routes]]
-            sends["peer"] = kernel.addresses(peers)
-            sends["peer_length"] = [len(endpoint.raw) for _, _, endpoint in routes]
-            raw = b"".join(endpoint.raw.ljust(SOURCE_WORDS * 8, b"\0") for _, _, endpoint in routes)
-            peers.reshape(-1)[:] = np.frombuffer(raw, np.uint8)
-        self._sends = sends
-        self._memory = [peers, sending.packet]
+        """Looks every address up once, when it is new."""
+        if sending.packet is not self._packets:
+            self._begin(sending.packet)
+        for route in routes:
+            if self._known.get(route[0]) != route:
+                self._learn(*route)
+        self._sends = self._of_rows[[row for row, _, _ in routes]]
+        self._sends["index"] = np.arange(len(routes))
         self._calls, self._length = None, 0
+
+    def _begin(self, packets: NDArray[np.uint8]) -> None:
+        # The bank has grown: everything lies elsewhere.
+        self._known.clear()
+        self._packets = packets
+        self._peers = np.zeros((len(packets), SOURCE_WORDS * 8), np.uint8)
+        self._of_rows = operations(len(packets), SEND)
+        self._of_rows["address"] = kernel.addresses(packets)
+        self._of_rows["peer"] = kernel.addresses(self._peers)
+
+    def _learn(self, row: int, sock: socket.socket, endpoint: Endpoint) -> None:
+        self._known[row] = (row, sock, endpoint)
+        self._of_rows["descriptor"][row] = sock.fileno()
+        self._of_rows["peer_length"][row] = len(endpoint.raw)
+        self._peers[row, : len(endpoint.raw)] = np.frombuffer(endpoint.raw, np.uint8)
 
     def send_all(self, length: int) -> list[int]:
         """One system call for all of them, or one for each."""
