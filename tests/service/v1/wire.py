@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Refused", "Watching", "Wire", "open_wire", "refused", "until"]
 
+PATIENCE = 60.0
+"""Seconds until a test gives up; what it waits for takes milliseconds on a machine that has nothing else to do."""
+
 DETAILS = {
     "google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
     "google.rpc.BadRequest": error_details_pb2.BadRequest,
@@ -80,7 +83,7 @@ class Watching:
         """Of the event read last."""
 
     async def next(self) -> telephony_pb2.WatchResponse:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             response = await self._stream.read()
         assert isinstance(response, telephony_pb2.WatchResponse), response
         if response.HasField("event"):
@@ -134,7 +137,7 @@ async def open_wire(bench: Bench) -> AsyncIterator[Wire]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Waits for what the server does on its own."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - the fake has no events to wait for
             await asyncio.sleep(0.001)
 
