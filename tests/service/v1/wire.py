@@ -149,7 +149,8 @@ class Refused:
         self.code = error.code()
         self.text = str(error.details())
         trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-        packed = dict(trailing)["grpc-status-details-bin"]
+        # Not dict(trailing): the metadata of gRPC 1.76 pass for a mapping, and are none.
+        (packed,) = [value for name, value in trailing if name == "grpc-status-details-bin"]
         assert isinstance(packed, bytes)
         status = status_pb2.Status.FromString(packed)
         assert (status.code, status.message) == (self.code.value[0], self.text)
