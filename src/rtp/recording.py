@@ -52,8 +52,13 @@ Frames = list[tuple[int, "NDArray[np.int16] | None", "NDArray[np.int16] | None"]
 class Recording:
     """One wav file that grows: 16 bit, 8,000 Hz."""
 
-    def __init__(self, path: str | Path, *, stereo: bool = False) -> None:
-        """Creates the file, or empties it.
+    def __init__(self, path: str | Path, *, stereo: bool = False, replace: bool = True) -> None:
+        """Creates the file.
+
+        Args:
+            path: the file.
+            stereo: both sides; else the far end alone.
+            replace: a file that is there already is emptied; else it is refused, and so are links.
 
         Raises:
             OSError: it cannot be created.
@@ -80,7 +85,7 @@ class Recording:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by the writer
+        self._file = open(path, "wb" if replace else "xb", buffering=0)  # noqa: SIM115 - closed by the writer
         try:
             self._file.write(self._header())
         except OSError:

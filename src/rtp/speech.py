@@ -178,6 +178,10 @@ class Speech:
         """
         if self._marks >= MAX_MARKS:
             raise ValueError(f"{MAX_MARKS} marks wait already")
+        return self.last_mark(name)
+
+    def last_mark(self, name: str = "") -> Mark:
+        """One more, however many wait: for who writes nothing any more."""
         mark = Mark(name)
         self._marks += 1
         if self.closed:

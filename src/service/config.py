@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -335,6 +335,11 @@ class ServerSettings(BaseSettings):
         default=None,
         description="SQLite file that keeps the transitions, so that they outlive the server; by default they do not.",
         json_schema_extra={"metavar": "FILE"},
+    )
+    recordings: DirectoryPath | None = Field(
+        default=None,
+        description="Folder for the wav files of StartRecording; by default nothing is recorded.",
+        json_schema_extra={"metavar": "DIR"},
     )
     wav_limit: int = Field(
         default=32,

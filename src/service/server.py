@@ -16,10 +16,13 @@ from service.archive import Archive, ArchiveError
 from service.config import Endpoint, ServerSettings
 from service.generated.ondewo.sip import sip_pb2
 from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
-from service.generated.sipcore.v1 import telephony_pb2
+from service.generated.sipcore.v1 import audio_pb2, telephony_pb2
+from service.generated.sipcore.v1.audio_pb2_grpc import add_CallAudioServicer_to_server
 from service.generated.sipcore.v1.telephony_pb2_grpc import add_TelephonyServicer_to_server
 from service.health import Health, add_health, add_reflection
+from service.recordings import Recordings
 from service.servicer import GRPC_OPTIONS, Servicer
+from service.v1.audio import CallAudio
 from service.v1.servicer import Telephony
 from sipcore.net.trace import Trace
 from sipcore.tuning import tune_interpreter
@@ -32,6 +35,7 @@ logger = logging.getLogger(__name__)
 SERVICES = (
     sip_pb2.DESCRIPTOR.services_by_name["Sip"].full_name,
     telephony_pb2.DESCRIPTOR.services_by_name["Telephony"].full_name,
+    audio_pb2.DESCRIPTOR.services_by_name["CallAudio"].full_name,
 )
 """What is served, by full name: for the probes and for reflection."""
 SIP_STOP_SECONDS = 2.0
@@ -45,7 +49,7 @@ class StartError(Exception):
 
 
 class Server:
-    """Serves ``ondewo.sip.Sip`` and ``sipcore.v1.Telephony`` over a user agent of its own.
+    """Serves ``ondewo.sip.Sip``, ``sipcore.v1.Telephony`` and ``sipcore.v1.CallAudio`` over a user agent of its own.
 
     Use as ``async with``, in any asyncio program.
     """
@@ -70,6 +74,8 @@ class Server:
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
         add_TelephonyServicer_to_server(Telephony(self.accounts), self._grpc)
+        audio = CallAudio(self.accounts, settings.audio_limits(), Recordings(settings.recordings))
+        add_CallAudioServicer_to_server(audio, self._grpc)
         self.health = Health(SERVICES, lambda: self.agent.listening)
         add_health(self.health, self._grpc)
         if settings.reflection:

@@ -92,6 +92,7 @@ class CallAudio(ABC):
         rate: int = 8000,
         frame_ms: int = 20,
         max_frames: int = 250,
+        patience: int | None = None,
         max_seconds: float = 30.0,
         both: bool = False,
     ) -> AudioStream:
@@ -104,6 +105,7 @@ class CallAudio(ABC):
             rate: 8000 or 16000 Hz, both ways.
             frame_ms: length of the frames heard, a multiple of 20 up to 500.
             max_frames: ticks of 20 ms kept for a slow reader; beyond, the oldest are dropped.
+            patience: ticks after which a reader that is always behind has ``stalled`` and is let go; None: never.
             max_seconds: most that waits to be said; ``write`` waits for room.
             both: this side is heard, too, mixed.
 
@@ -114,7 +116,7 @@ class CallAudio(ABC):
         if self._media is None:
             raise NoOngoingCall("The call has no media")
         return self._media.audio(
-            rate=rate, frame_ms=frame_ms, max_frames=max_frames, max_seconds=max_seconds, both=both
+            rate=rate, frame_ms=frame_ms, max_frames=max_frames, patience=patience, max_seconds=max_seconds, both=both
         )
 
     def listen(self, *, rate: int = 8000, max_frames: int = 50) -> Listener:
@@ -140,14 +142,15 @@ class CallAudio(ABC):
         """
         return self._flowing_media().talk(rate, max_frames)
 
-    def record(self, path: str | Path, *, stereo: bool = False) -> Recording:
+    def record(self, path: str | Path, *, stereo: bool = False, replace: bool = True) -> Recording:
         """Writes the call to a wav file (16 bit, 8,000 Hz) from now to the end of the call, or until it is closed.
 
         The file is as long as the time that it took: what was lost is silence in it. When it cannot go on, a full disk
         for instance, the call gets a :class:`~sipcore.events.RecordingFailed` and goes on.
 
         Args:
-            path: the file, which is emptied if there is one.
+            path: the file.
+            replace: a file that is there already is emptied; else it is refused (``FileExistsError``).
             stereo: the far end left, what is sent to it right; else the far end alone.
 
         Returns:
@@ -159,7 +162,7 @@ class CallAudio(ABC):
         """
         if self._media is None:
             raise NoOngoingCall("The call has no media")
-        return self._media.record(path, self._on_recording_failed, stereo=stereo)
+        return self._media.record(path, self._on_recording_failed, stereo=stereo, replace=replace)
 
     def _on_recording_failed(self, recording: Recording, error: OSError) -> None:
         self._publish(RecordingFailed(str(recording.path), recording.seconds, error))

@@ -221,10 +221,18 @@ class CallMedia:
         """Silence for the readers of `audio`, or the far end again; recordings go on."""
         self._ears.shut = paused
 
-    def audio(self, *, rate: int, frame_ms: int, max_frames: int, max_seconds: float, both: bool) -> AudioStream:
+    def audio(
+        self, *, rate: int, frame_ms: int, max_frames: int, patience: int | None, max_seconds: float, both: bool
+    ) -> AudioStream:
         """The far end's audio, and a way to answer it, until it or the stream closes."""
         audio = AudioStream(
-            rate=rate, frame_ms=frame_ms, max_frames=max_frames, max_seconds=max_seconds, both=both, gate=self._ears
+            rate=rate,
+            frame_ms=frame_ms,
+            max_frames=max_frames,
+            patience=patience,
+            max_seconds=max_seconds,
+            both=both,
+            gate=self._ears,
         )
         self._stream.converse(audio)
         return audio
@@ -244,9 +252,11 @@ class CallMedia:
             raise TalkInProgress("Somebody else talks into the call already") from None
         return talker
 
-    def record(self, path: str | Path, failed: Callable[[Recording, OSError], None], *, stereo: bool) -> Recording:
+    def record(
+        self, path: str | Path, failed: Callable[[Recording, OSError], None], *, stereo: bool, replace: bool
+    ) -> Recording:
         """Writes a wav file until the stream closes."""
-        recording = Recording(Path(path), stereo=stereo)
+        recording = Recording(Path(path), stereo=stereo, replace=replace)
         recording.on_failed = lambda error: failed(recording, error)
         self._stream.record(recording)
         return recording

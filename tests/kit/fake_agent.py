@@ -11,12 +11,16 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rtp.audio_stream import AudioStream
 from rtp.ears import Ears
 from rtp.listener import Listener
+from rtp.recording import Recording
 from rtp.statistics import StreamStatistics
 from rtp.talker import Talker
 from sipcore.call import CallState
@@ -184,6 +188,9 @@ class FakeCall:
         self.playbacks: list[FakePlayback] = []
         self.listeners: list[Listener] = []
         self.ears = Ears()
+        self.speakers: list[AudioStream] = []
+        self.recordings: list[Recording] = []
+        self.spoken: list[NDArray[np.int16]] = []
         self.ticks = 0
         self.transfers: list[FakeTransfer] = []
         self.answer_error: SipError | None = None
@@ -226,6 +233,8 @@ class FakeCall:
         self.ended = ended
         for listener in self.listeners:
             listener.close()
+        for recording in self.recordings:
+            recording.join()
         for playback in self.playbacks:
             playback.end(completed=False)
         for transfer in self.transfers:
@@ -356,6 +365,20 @@ class FakeCall:
             raise TalkInProgress("somebody talks")
         return self._listening(Talker(rate=rate))
 
+    def audio(self, **settings: Any) -> AudioStream:
+        self._need_connected()
+        self.settings = settings
+        stream = AudioStream(**settings)
+        self.speakers.append(stream)
+        return self._listening(stream)
+
+    def record(self, path: Path, *, stereo: bool, replace: bool) -> Recording:
+        self._need_connected()
+        recording = Recording(path, stereo=stereo, replace=replace)
+        self.ears.add_taker(recording)
+        self.recordings.append(recording)
+        return recording
+
     def _listening(self, one: Hearing) -> Hearing:
         self.listeners.append(one)
         self.ears.add(one)
@@ -365,6 +388,7 @@ class FakeCall:
     def tick(self, value: int = 0) -> None:
         """The clock of the call: the far end says a frame of this value."""
         self.ticks += 1
+        self.spoken = [speaker.speech.read(160) for speaker in self.speakers]
         self.ears.hear(self.ticks, np.full(160, value, np.int16))
 
     def refer(self, to: str, *, headers: Mapping[str, str] | None = None) -> FakeTransfer:

@@ -47,6 +47,7 @@ SAMPLES = {
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
     "history": ("history.db", Path("history.db")),
+    "recordings": ("/", Path("/")),
     "tracebacks": ("false", False),
     "call_control_token": ("hush", "hush"),
     "max_audio_streams": ("40", 40),

@@ -12,6 +12,11 @@ __all__ = [
     "ConsultationInProgress",
     "NoConsultation",
     "NotFound",
+    "RecordingExists",
+    "RecordingLimit",
+    "RecordingNotFound",
+    "RecordingNotWritable",
+    "RecordingsDisabled",
     "SessionNotFound",
 ]
 
@@ -46,3 +51,23 @@ class ConsultationInProgress(CallError):
 
 class NoConsultation(CallError):
     """The call has no consultation that was answered."""
+
+
+class RecordingNotFound(NotFound):
+    """There is no such recording, or its call is over."""
+
+
+class RecordingsDisabled(CallError):
+    """The server has no folder for recordings."""
+
+
+class RecordingExists(CallError):
+    """There is a file of that name already."""
+
+
+class RecordingNotWritable(CallError):
+    """The file cannot be written."""
+
+
+class RecordingLimit(CallError):
+    """A call has no further recordings."""

@@ -21,7 +21,17 @@ from service.errors import (
     TransferInProgress,
     report_bug,
 )
-from service.v1.errors import AmbiguousCall, CallNotRinging, ConsultationInProgress, NoConsultation, NotFound
+from service.v1.errors import (
+    AmbiguousCall,
+    CallNotRinging,
+    ConsultationInProgress,
+    NoConsultation,
+    NotFound,
+    RecordingExists,
+    RecordingLimit,
+    RecordingNotWritable,
+    RecordingsDisabled,
+)
 from sipcore.errors import (
     AccountNotRegistered,
     AtCapacity,
@@ -54,7 +64,8 @@ CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], grpc.StatusCod
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (CallControlUnauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),
-    ((AtCapacity, AudioStreamLimit, TalkInProgress), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (RecordingExists, grpc.StatusCode.ALREADY_EXISTS),
+    ((AtCapacity, AudioStreamLimit, RecordingLimit, TalkInProgress), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (
         (
             AccountNotRegistered,
@@ -66,6 +77,8 @@ CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], grpc.StatusCod
             NoOngoingCall,
             NoSession,
             ParticipantsPresent,
+            RecordingNotWritable,
+            RecordingsDisabled,
             TransferInProgress,
         ),
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -11,17 +11,24 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from service.audio_streams import AudioLimits
 from service.generated.ondewo.sip import sip_pb2 as sip
 from service.generated.ondewo.sip.sip_pb2_grpc import SipStub, add_SipServicer_to_server
 from service.generated.sipcore.v1 import events_pb2, telephony_pb2
+from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioStub, add_CallAudioServicer_to_server
 from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyStub, add_TelephonyServicer_to_server
+from service.recordings import Recordings
 from service.servicer import GRPC_OPTIONS, Servicer
+from service.v1.audio import CallAudio
 from service.v1.servicer import Telephony
 from tests.kit.fake_agent import FakeCall
 from tests.service.bench import ALICE, BOB, Bench
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.generated.ondewo.sip.sip_pb2_grpc import SipAsyncStub
+    from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioAsyncStub
     from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyAsyncStub
 
 __all__ = ["Refused", "Watching", "Wire", "open_wire", "refused", "until"]
@@ -45,6 +52,7 @@ class Wire:
         self.address = address
         self.sip: SipAsyncStub = SipStub(channel)
         self.stub: TelephonyAsyncStub = TelephonyStub(channel)
+        self.audio: CallAudioAsyncStub = CallAudioStub(channel)
 
     async def session(self, account: str = ALICE, auto_answer: int = 0) -> None:
         await self.sip.SipRegisterAccount(sip.SipRegisterAccountRequest(account_name=account, password="secret"))
@@ -120,11 +128,15 @@ class Watching:
 
 
 @asynccontextmanager
-async def open_wire(bench: Bench) -> AsyncIterator[Wire]:
+async def open_wire(
+    bench: Bench, *, recordings: Path | None = None, limits: AudioLimits | None = None
+) -> AsyncIterator[Wire]:
     """The server, and a client; both are gone behind the block."""
     server = grpc.aio.server(options=GRPC_OPTIONS)
     add_SipServicer_to_server(Servicer(bench.accounts), server)
     add_TelephonyServicer_to_server(Telephony(bench.accounts), server)
+    audio = CallAudio(bench.accounts, limits or AudioLimits(), Recordings(recordings))
+    add_CallAudioServicer_to_server(audio, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

@@ -24,11 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sipcore/v1/audio.proto\x12\nsipcore.v1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sipcore/v1/audio.proto\x12\nsipcore.v1\"\xa9\x01\n\x0f\x43onverseRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.sipcore.v1.ConverseConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12\'\n\x05\x63lear\x18\x03 \x01(\x0b\x32\x16.sipcore.v1.ClearAudioH\x00\x12#\n\x04mark\x18\x04 \x01(\x0b\x32\x13.sipcore.v1.SetMarkH\x00\x42\t\n\x07request\"\xd7\x01\n\x0e\x43onverseConfig\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x16\n\x0esample_rate_hz\x18\x02 \x01(\r\x12\x10\n\x08\x66rame_ms\x18\x03 \x01(\r\x12\x33\n\x07hearing\x18\x04 \x01(\x0e\x32\".sipcore.v1.ConverseConfig.Hearing\x12\x14\n\x0cmax_queue_ms\x18\x05 \x01(\r\"?\n\x07Hearing\x12\x17\n\x13HEARING_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46\x41R_END\x10\x01\x12\x0e\n\nBOTH_SIDES\x10\x02\"\x0c\n\nClearAudio\"\x17\n\x07SetMark\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa5\x02\n\x10\x43onverseResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.sipcore.v1.ConverseStartedH\x00\x12\'\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x16.sipcore.v1.AudioHeardH\x00\x12\'\n\x04mark\x18\x03 \x01(\x0b\x32\x17.sipcore.v1.MarkReachedH\x00\x12+\n\x07\x63leared\x18\x04 \x01(\x0b\x32\x18.sipcore.v1.AudioClearedH\x00\x12*\n\x05stats\x18\x05 \x01(\x0b\x32\x19.sipcore.v1.ConverseStatsH\x00\x12*\n\x05\x65nded\x18\x06 \x01(\x0b\x32\x19.sipcore.v1.ConverseEndedH\x00\x42\n\n\x08response\"Q\n\x0f\x43onverseStarted\x12\x16\n\x0esample_rate_hz\x18\x01 \x01(\r\x12\x10\n\x08\x66rame_ms\x18\x02 \x01(\r\x12\x14\n\x0cmax_queue_ms\x18\x03 \x01(\r\"1\n\nAudioHeard\x12\x11\n\tpcm_s16le\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\">\n\x0bMarkReached\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63leared\x18\x02 \x01(\x08\x12\x10\n\x08position\x18\x03 \x01(\x04\"8\n\x0c\x41udioCleared\x12\x16\n\x0ethrown_away_ms\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\"s\n\rConverseStats\x12\x13\n\x0b\x66rames_sent\x18\x01 \x01(\x04\x12\x15\n\rticks_dropped\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\x11\n\tqueued_ms\x18\x04 \x01(\r\x12\x11\n\tunderruns\x18\x05 \x01(\x04\"\xa3\x01\n\rConverseEnded\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .sipcore.v1.ConverseEnded.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"P\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rCLIENT_CLOSED\x10\x01\x12\x0e\n\nCALL_ENDED\x10\x02\x12\x0b\n\x07STALLED\x10\x03\"I\n\x15StartRecordingRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0c\n\x04mono\x18\x03 \x01(\x08\"=\n\x15PauseRecordingRequest\x12\x14\n\x0crecording_id\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\",\n\x14StopRecordingRequest\x12\x14\n\x0crecording_id\x18\x01 \x01(\t\"\x84\x01\n\tRecording\x12\x14\n\x0crecording_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x11\n\tfile_name\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12\r\n\x05\x65nded\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t2\xc0\x02\n\tCallAudio\x12K\n\x08\x43onverse\x12\x1b.sipcore.v1.ConverseRequest\x1a\x1c.sipcore.v1.ConverseResponse\"\x00(\x01\x30\x01\x12L\n\x0eStartRecording\x12!.sipcore.v1.StartRecordingRequest\x1a\x15.sipcore.v1.Recording\"\x00\x12L\n\x0ePauseRecording\x12!.sipcore.v1.PauseRecordingRequest\x1a\x15.sipcore.v1.Recording\"\x00\x12J\n\rStopRecording\x12 .sipcore.v1.StopRecordingRequest\x1a\x15.sipcore.v1.Recording\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sipcore.v1.audio_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CONVERSEREQUEST']._serialized_start=39
+  _globals['_CONVERSEREQUEST']._serialized_end=208
+  _globals['_CONVERSECONFIG']._serialized_start=211
+  _globals['_CONVERSECONFIG']._serialized_end=426
+  _globals['_CONVERSECONFIG_HEARING']._serialized_start=363
+  _globals['_CONVERSECONFIG_HEARING']._serialized_end=426
+  _globals['_CLEARAUDIO']._serialized_start=428
+  _globals['_CLEARAUDIO']._serialized_end=440
+  _globals['_SETMARK']._serialized_start=442
+  _globals['_SETMARK']._serialized_end=465
+  _globals['_CONVERSERESPONSE']._serialized_start=468
+  _globals['_CONVERSERESPONSE']._serialized_end=761
+  _globals['_CONVERSESTARTED']._serialized_start=763
+  _globals['_CONVERSESTARTED']._serialized_end=844
+  _globals['_AUDIOHEARD']._serialized_start=846
+  _globals['_AUDIOHEARD']._serialized_end=895
+  _globals['_MARKREACHED']._serialized_start=897
+  _globals['_MARKREACHED']._serialized_end=959
+  _globals['_AUDIOCLEARED']._serialized_start=961
+  _globals['_AUDIOCLEARED']._serialized_end=1017
+  _globals['_CONVERSESTATS']._serialized_start=1019
+  _globals['_CONVERSESTATS']._serialized_end=1134
+  _globals['_CONVERSEENDED']._serialized_start=1137
+  _globals['_CONVERSEENDED']._serialized_end=1300
+  _globals['_CONVERSEENDED_REASON']._serialized_start=1220
+  _globals['_CONVERSEENDED_REASON']._serialized_end=1300
+  _globals['_STARTRECORDINGREQUEST']._serialized_start=1302
+  _globals['_STARTRECORDINGREQUEST']._serialized_end=1375
+  _globals['_PAUSERECORDINGREQUEST']._serialized_start=1377
+  _globals['_PAUSERECORDINGREQUEST']._serialized_end=1438
+  _globals['_STOPRECORDINGREQUEST']._serialized_start=1440
+  _globals['_STOPRECORDINGREQUEST']._serialized_end=1484
+  _globals['_RECORDING']._serialized_start=1487
+  _globals['_RECORDING']._serialized_end=1619
+  _globals['_CALLAUDIO']._serialized_start=1622
+  _globals['_CALLAUDIO']._serialized_end=1942
 # @@protoc_insertion_point(module_scope)

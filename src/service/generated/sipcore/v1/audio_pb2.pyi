@@ -4,5 +4,538 @@ isort:skip_file
 Live audio and recordings. See telephony.proto for the rules that hold for the whole package."""
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
+import sys
+import typing as _typing
+
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
+else:
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class ConverseRequest(_message.Message):
+    """One message of the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    CLEAR_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    audio: _builtins.bytes
+    """Something to say: LINEAR16 little-endian mono at the agreed rate, of any length of whole samples."""
+    @_builtins.property
+    def config(self) -> Global___ConverseConfig:
+        """The first request, and only that."""
+
+    @_builtins.property
+    def clear(self) -> Global___ClearAudio:
+        """Barge-in: silence within 40 ms; what is queued is thrown away, its marks are reported as cleared."""
+
+    @_builtins.property
+    def mark(self) -> Global___SetMark:
+        """A mark behind the audio so far."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___ConverseConfig | None = ...,
+        audio: _builtins.bytes = ...,
+        clear: Global___ClearAudio | None = ...,
+        mark: Global___SetMark | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "clear", b"clear", "config", b"config", "mark", b"mark", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "clear", b"clear", "config", b"config", "mark", b"mark", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "audio", "clear", "mark"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
+
+@_typing.final
+class ConverseConfig(_message.Message):
+    """How to converse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Hearing:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _HearingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ConverseConfig._Hearing.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        HEARING_UNSPECIFIED: ConverseConfig._Hearing.ValueType  # 0
+        """The same as FAR_END."""
+        FAR_END: ConverseConfig._Hearing.ValueType  # 1
+        """The far end alone: what a recogniser wants. Silence while listening is paused."""
+        BOTH_SIDES: ConverseConfig._Hearing.ValueType  # 2
+        """Both sides, mixed."""
+
+    class Hearing(_Hearing, metaclass=_HearingEnumTypeWrapper):
+        """What the client hears."""
+
+    HEARING_UNSPECIFIED: ConverseConfig.Hearing.ValueType  # 0
+    """The same as FAR_END."""
+    FAR_END: ConverseConfig.Hearing.ValueType  # 1
+    """The far end alone: what a recogniser wants. Silence while listening is paused."""
+    BOTH_SIDES: ConverseConfig.Hearing.ValueType  # 2
+    """Both sides, mixed."""
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+    FRAME_MS_FIELD_NUMBER: _builtins.int
+    HEARING_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_MS_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Which call."""
+    sample_rate_hz: _builtins.int
+    """8000 or 16000, both ways; 0 stands for 16000."""
+    frame_ms: _builtins.int
+    """Length of the frames heard: a multiple of 20 up to 500; 0 stands for 20. Longer ones cost less."""
+    hearing: Global___ConverseConfig.Hearing.ValueType
+    """What the client hears."""
+    max_queue_ms: _builtins.int
+    """Most audio that waits to be said, milliseconds, 100 to 120,000; 0 stands for 30,000. What is sent beyond waits in gRPC's
+    flow control, and a clear behind it as well: keep below where barge-in matters.
+    """
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        sample_rate_hz: _builtins.int = ...,
+        frame_ms: _builtins.int = ...,
+        hearing: Global___ConverseConfig.Hearing.ValueType = ...,
+        max_queue_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "frame_ms", b"frame_ms", "hearing", b"hearing", "max_queue_ms", b"max_queue_ms", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConverseConfig: _TypeAlias = ConverseConfig  # noqa: Y015
+
+@_typing.final
+class ClearAudio(_message.Message):
+    """Throws away what is queued."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearAudio: _TypeAlias = ClearAudio  # noqa: Y015
+
+@_typing.final
+class SetMark(_message.Message):
+    """Sets a mark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it will be reported as; up to 128 bytes. At most 1,000 marks wait at once."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMark: _TypeAlias = SetMark  # noqa: Y015
+
+@_typing.final
+class ConverseResponse(_message.Message):
+    """One message of the server. A client passes over kinds that it does not know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    CLEARED_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___ConverseStarted:
+        """The first response."""
+
+    @_builtins.property
+    def audio(self) -> Global___AudioHeard:
+        """The next frame that is heard."""
+
+    @_builtins.property
+    def mark(self) -> Global___MarkReached:
+        """A mark was played, or cleared."""
+
+    @_builtins.property
+    def cleared(self) -> Global___AudioCleared:
+        """A clear was done."""
+
+    @_builtins.property
+    def stats(self) -> Global___ConverseStats:
+        """Counters, about once a second."""
+
+    @_builtins.property
+    def ended(self) -> Global___ConverseEnded:
+        """The last response."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___ConverseStarted | None = ...,
+        audio: Global___AudioHeard | None = ...,
+        mark: Global___MarkReached | None = ...,
+        cleared: Global___AudioCleared | None = ...,
+        stats: Global___ConverseStats | None = ...,
+        ended: Global___ConverseEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "cleared", b"cleared", "ended", b"ended", "mark", b"mark", "response", b"response", "started", b"started", "stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "cleared", b"cleared", "ended", b"ended", "mark", b"mark", "response", b"response", "started", b"started", "stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["started", "audio", "mark", "cleared", "stats", "ended"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___ConverseResponse: _TypeAlias = ConverseResponse  # noqa: Y015
+
+@_typing.final
+class ConverseStarted(_message.Message):
+    """The conversation is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+    FRAME_MS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_MS_FIELD_NUMBER: _builtins.int
+    sample_rate_hz: _builtins.int
+    """As agreed."""
+    frame_ms: _builtins.int
+    max_queue_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: _builtins.int = ...,
+        frame_ms: _builtins.int = ...,
+        max_queue_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_ms", b"frame_ms", "max_queue_ms", b"max_queue_ms", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConverseStarted: _TypeAlias = ConverseStarted  # noqa: Y015
+
+@_typing.final
+class AudioHeard(_message.Message):
+    """What is heard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PCM_S16LE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    pcm_s16le: _builtins.bytes
+    """LINEAR16 little-endian mono; the last frame of all may be shorter."""
+    sequence: _builtins.int
+    """From 0, by 1 for each frame received by the client; what a slow client loses shows in the counters."""
+    def __init__(
+        self,
+        *,
+        pcm_s16le: _builtins.bytes = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pcm_s16le", b"pcm_s16le", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudioHeard: _TypeAlias = AudioHeard  # noqa: Y015
+
+@_typing.final
+class MarkReached(_message.Message):
+    """A mark that was set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CLEARED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    cleared: _builtins.bool
+    """It was thrown away, with the audio before it."""
+    position: _builtins.int
+    """Samples of all audio that the client has sent, that were really played by then: after a clear they tell how much of a
+    sentence was heard.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        cleared: _builtins.bool = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared", b"cleared", "name", b"name", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReached: _TypeAlias = MarkReached  # noqa: Y015
+
+@_typing.final
+class AudioCleared(_message.Message):
+    """What a clear has done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THROWN_AWAY_MS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    thrown_away_ms: _builtins.int
+    """How much was thrown away, milliseconds."""
+    position: _builtins.int
+    """As in MarkReached."""
+    def __init__(
+        self,
+        *,
+        thrown_away_ms: _builtins.int = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "thrown_away_ms", b"thrown_away_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudioCleared: _TypeAlias = AudioCleared  # noqa: Y015
+
+@_typing.final
+class ConverseStats(_message.Message):
+    """Counters since the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_SENT_FIELD_NUMBER: _builtins.int
+    TICKS_DROPPED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    QUEUED_MS_FIELD_NUMBER: _builtins.int
+    UNDERRUNS_FIELD_NUMBER: _builtins.int
+    frames_sent: _builtins.int
+    """Frames heard and sent to the client."""
+    ticks_dropped: _builtins.int
+    """Ticks of 20 ms that a slow client lost."""
+    position: _builtins.int
+    """As in MarkReached."""
+    queued_ms: _builtins.int
+    """How much waits to be said, milliseconds."""
+    underruns: _builtins.int
+    """Times that the far end heard a gap inside speech, since the next audio came too late."""
+    def __init__(
+        self,
+        *,
+        frames_sent: _builtins.int = ...,
+        ticks_dropped: _builtins.int = ...,
+        position: _builtins.int = ...,
+        queued_ms: _builtins.int = ...,
+        underruns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_sent", b"frames_sent", "position", b"position", "queued_ms", b"queued_ms", "ticks_dropped", b"ticks_dropped", "underruns", b"underruns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConverseStats: _TypeAlias = ConverseStats  # noqa: Y015
+
+@_typing.final
+class ConverseEnded(_message.Message):
+    """The conversation is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ConverseEnded._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: ConverseEnded._Reason.ValueType  # 0
+        """Never sent by this server."""
+        CLIENT_CLOSED: ConverseEnded._Reason.ValueType  # 1
+        """The client has sent its last request, and all of it was played."""
+        CALL_ENDED: ConverseEnded._Reason.ValueType  # 2
+        """The call is over."""
+        STALLED: ConverseEnded._Reason.ValueType  # 3
+        """The client was too slow for five seconds on end."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why it is over."""
+
+    REASON_UNSPECIFIED: ConverseEnded.Reason.ValueType  # 0
+    """Never sent by this server."""
+    CLIENT_CLOSED: ConverseEnded.Reason.ValueType  # 1
+    """The client has sent its last request, and all of it was played."""
+    CALL_ENDED: ConverseEnded.Reason.ValueType  # 2
+    """The call is over."""
+    STALLED: ConverseEnded.Reason.ValueType  # 3
+    """The client was too slow for five seconds on end."""
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    reason: Global___ConverseEnded.Reason.ValueType
+    """Why it is over."""
+    detail: _builtins.str
+    """A sentence for people."""
+    def __init__(
+        self,
+        *,
+        reason: Global___ConverseEnded.Reason.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConverseEnded: _TypeAlias = ConverseEnded  # noqa: Y015
+
+@_typing.final
+class StartRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    MONO_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Which call."""
+    file_name: _builtins.str
+    """Name of the file in the server's folder: letters, digits, ".", "_" and "-", up to 128, ending in ".wav", beginning with
+    a letter or digit. Empty: made of the call_id and the time.
+    """
+    mono: _builtins.bool
+    """The far end alone; else stereo, the far end left and this side right."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+        mono: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "file_name", b"file_name", "mono", b"mono"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRecordingRequest: _TypeAlias = StartRecordingRequest  # noqa: Y015
+
+@_typing.final
+class PauseRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    recording_id: _builtins.str
+    """Recording.recording_id."""
+    paused: _builtins.bool
+    """True: silence from now on. False: the call again."""
+    def __init__(
+        self,
+        *,
+        recording_id: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused", b"paused", "recording_id", b"recording_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRecordingRequest: _TypeAlias = PauseRecordingRequest  # noqa: Y015
+
+@_typing.final
+class StopRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    recording_id: _builtins.str
+    """Recording.recording_id."""
+    def __init__(
+        self,
+        *,
+        recording_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording_id", b"recording_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopRecordingRequest: _TypeAlias = StopRecordingRequest  # noqa: Y015
+
+@_typing.final
+class Recording(_message.Message):
+    """One wav file, 16 bit at 8,000 Hz, as long as the time that was recorded: what was lost is silence in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    recording_id: _builtins.str
+    """Names it while its call lasts."""
+    call_id: _builtins.str
+    """The call."""
+    file_name: _builtins.str
+    """The file in the server's folder."""
+    seconds: _builtins.float
+    """Length so far."""
+    paused: _builtins.bool
+    """Silence is recorded."""
+    ended: _builtins.bool
+    """Nothing is recorded any more."""
+    error: _builtins.str
+    """Why it ended early: a full disk, for instance. Empty: it did not."""
+    def __init__(
+        self,
+        *,
+        recording_id: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        paused: _builtins.bool = ...,
+        ended: _builtins.bool = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "ended", b"ended", "error", b"error", "file_name", b"file_name", "paused", b"paused", "recording_id", b"recording_id", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recording: _TypeAlias = Recording  # noqa: Y015

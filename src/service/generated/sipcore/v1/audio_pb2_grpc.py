@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from service.generated.sipcore.v1 import audio_pb2 as sipcore_dot_v1_dot_audio__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -22,3 +23,223 @@ if _version_not_supported:
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
+
+
+class CallAudioStub(object):
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Converse = channel.stream_stream(
+                '/sipcore.v1.CallAudio/Converse',
+                request_serializer=sipcore_dot_v1_dot_audio__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_audio__pb2.ConverseResponse.FromString,
+                _registered_method=True)
+        self.StartRecording = channel.unary_unary(
+                '/sipcore.v1.CallAudio/StartRecording',
+                request_serializer=sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+                _registered_method=True)
+        self.PauseRecording = channel.unary_unary(
+                '/sipcore.v1.CallAudio/PauseRecording',
+                request_serializer=sipcore_dot_v1_dot_audio__pb2.PauseRecordingRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+                _registered_method=True)
+        self.StopRecording = channel.unary_unary(
+                '/sipcore.v1.CallAudio/StopRecording',
+                request_serializer=sipcore_dot_v1_dot_audio__pb2.StopRecordingRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+                _registered_method=True)
+
+
+class CallAudioServicer(object):
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    def Converse(self, request_iterator, context):
+        """A live conversation of a program with the far end of a call. The first request is config, within two seconds; the
+        first response is started. Then audio flows in both directions, and marks tell what was really played.
+
+        What the client sends queues behind whatever plays, with SipPlayWavFiles in one order, and is played in full, also when
+        the client has sent its last request: the stream ends when that is played. A client that cancels the stream cuts it off.
+        The last response is ended; then the status is OK. A request that is wrong ends it with INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartRecording(self, request, context):
+        """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
+        FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRecording(self, request, context):
+        """Silence is recorded from now on, or the call again: where a number is told that nobody may keep.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRecording(self, request, context):
+        """Ends a recording before the call does; returns when the file is complete on the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CallAudioServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=sipcore_dot_v1_dot_audio__pb2.ConverseRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_audio__pb2.ConverseResponse.SerializeToString,
+            ),
+            'StartRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRecording,
+                    request_deserializer=sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_audio__pb2.Recording.SerializeToString,
+            ),
+            'PauseRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRecording,
+                    request_deserializer=sipcore_dot_v1_dot_audio__pb2.PauseRecordingRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_audio__pb2.Recording.SerializeToString,
+            ),
+            'StopRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRecording,
+                    request_deserializer=sipcore_dot_v1_dot_audio__pb2.StopRecordingRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_audio__pb2.Recording.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'sipcore.v1.CallAudio', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('sipcore.v1.CallAudio', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class CallAudio(object):
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sipcore.v1.CallAudio/Converse',
+            sipcore_dot_v1_dot_audio__pb2.ConverseRequest.SerializeToString,
+            sipcore_dot_v1_dot_audio__pb2.ConverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sipcore.v1.CallAudio/StartRecording',
+            sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.SerializeToString,
+            sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sipcore.v1.CallAudio/PauseRecording',
+            sipcore_dot_v1_dot_audio__pb2.PauseRecordingRequest.SerializeToString,
+            sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sipcore.v1.CallAudio/StopRecording',
+            sipcore_dot_v1_dot_audio__pb2.StopRecordingRequest.SerializeToString,
+            sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -5,9 +5,16 @@ Live audio and recordings. See telephony.proto for the rules that hold for the w
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from service.generated.sipcore.v1 import audio_pb2 as _audio_pb2
 import abc as _abc_1
 import grpc as _grpc
+import sys
 import typing as _typing
+
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
 _T = _typing.TypeVar("_T")
 
@@ -18,3 +25,103 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+
+class CallAudioStub:
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> CallAudioAsyncStub: ...
+    Converse: _grpc.StreamStreamMultiCallable[_audio_pb2.ConverseRequest, _audio_pb2.ConverseResponse]
+    """A live conversation of a program with the far end of a call. The first request is config, within two seconds; the
+    first response is started. Then audio flows in both directions, and marks tell what was really played.
+
+    What the client sends queues behind whatever plays, with SipPlayWavFiles in one order, and is played in full, also when
+    the client has sent its last request: the stream ends when that is played. A client that cancels the stream cuts it off.
+    The last response is ended; then the status is OK. A request that is wrong ends it with INVALID_ARGUMENT.
+    """
+    StartRecording: _grpc.UnaryUnaryMultiCallable[_audio_pb2.StartRecordingRequest, _audio_pb2.Recording]
+    """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
+    FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
+    """
+    PauseRecording: _grpc.UnaryUnaryMultiCallable[_audio_pb2.PauseRecordingRequest, _audio_pb2.Recording]
+    """Silence is recorded from now on, or the call again: where a number is told that nobody may keep."""
+    StopRecording: _grpc.UnaryUnaryMultiCallable[_audio_pb2.StopRecordingRequest, _audio_pb2.Recording]
+    """Ends a recording before the call does; returns when the file is complete on the disk."""
+
+@_typing.type_check_only
+class CallAudioAsyncStub(CallAudioStub):
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Converse: _aio.StreamStreamMultiCallable[_audio_pb2.ConverseRequest, _audio_pb2.ConverseResponse]  # type: ignore[assignment]
+    """A live conversation of a program with the far end of a call. The first request is config, within two seconds; the
+    first response is started. Then audio flows in both directions, and marks tell what was really played.
+
+    What the client sends queues behind whatever plays, with SipPlayWavFiles in one order, and is played in full, also when
+    the client has sent its last request: the stream ends when that is played. A client that cancels the stream cuts it off.
+    The last response is ended; then the status is OK. A request that is wrong ends it with INVALID_ARGUMENT.
+    """
+    StartRecording: _aio.UnaryUnaryMultiCallable[_audio_pb2.StartRecordingRequest, _audio_pb2.Recording]  # type: ignore[assignment]
+    """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
+    FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
+    """
+    PauseRecording: _aio.UnaryUnaryMultiCallable[_audio_pb2.PauseRecordingRequest, _audio_pb2.Recording]  # type: ignore[assignment]
+    """Silence is recorded from now on, or the call again: where a number is told that nobody may keep."""
+    StopRecording: _aio.UnaryUnaryMultiCallable[_audio_pb2.StopRecordingRequest, _audio_pb2.Recording]  # type: ignore[assignment]
+    """Ends a recording before the call does; returns when the file is complete on the disk."""
+
+class CallAudioServicer(metaclass=_abc_1.ABCMeta):
+    """The sound of connected calls: heard and spoken live by programs, and recorded.
+
+    A person who takes a call over does so with ondewo.sip.Sip/SipStreamCallAudio, in place of the bot. Here speaks the bot.
+    """
+
+    @_abc_1.abstractmethod
+    def Converse(
+        self,
+        request_iterator: _MaybeAsyncIterator[_audio_pb2.ConverseRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audio_pb2.ConverseResponse], _abc.AsyncIterator[_audio_pb2.ConverseResponse]]:
+        """A live conversation of a program with the far end of a call. The first request is config, within two seconds; the
+        first response is started. Then audio flows in both directions, and marks tell what was really played.
+
+        What the client sends queues behind whatever plays, with SipPlayWavFiles in one order, and is played in full, also when
+        the client has sent its last request: the stream ends when that is played. A client that cancels the stream cuts it off.
+        The last response is ended; then the status is OK. A request that is wrong ends it with INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def StartRecording(
+        self,
+        request: _audio_pb2.StartRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audio_pb2.Recording, _abc.Awaitable[_audio_pb2.Recording]]:
+        """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
+        FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseRecording(
+        self,
+        request: _audio_pb2.PauseRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audio_pb2.Recording, _abc.Awaitable[_audio_pb2.Recording]]:
+        """Silence is recorded from now on, or the call again: where a number is told that nobody may keep."""
+
+    @_abc_1.abstractmethod
+    def StopRecording(
+        self,
+        request: _audio_pb2.StopRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audio_pb2.Recording, _abc.Awaitable[_audio_pb2.Recording]]:
+        """Ends a recording before the call does; returns when the file is complete on the disk."""
+
+def add_CallAudioServicer_to_server(servicer: CallAudioServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
