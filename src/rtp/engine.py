@@ -21,6 +21,7 @@ from rtp.concealment import Concealment
 from rtp.control import Control, Reports
 from rtp.delay import Delay
 from rtp.endpoint import family_of
+from rtp.inband import InbandKeys, finish_key
 from rtp.incoming import Incoming
 from rtp.jitter import FRAME, JitterRing
 from rtp.load import Load, MissedTicks
@@ -94,6 +95,7 @@ class MediaEngine:
         self._control = Control(capacity)
         self._refusals = Refusals(capacity)
         concealment, noise = Concealment(capacity), ComfortNoise(capacity)
+        self._inband = InbandKeys(capacity)
         self._bank = Bank(
             self._routes,
             self._ring,
@@ -104,6 +106,7 @@ class MediaEngine:
             self._sending,
             self._counters,
             self._control,
+            self._inband,
             self._refusals,
             capacity=capacity,
         )
@@ -119,6 +122,7 @@ class MediaEngine:
             self._counters,
             self._control,
             self._reports,
+            self._inband,
             capacity=capacity,
         )
         self._clock = TickClock(ptime_ms / 1000, self.tick)
@@ -300,6 +304,17 @@ class MediaEngine:
         """Others hear the stream than before, or talk."""
         self._outgoing.sources_changed = True
         self._incoming.hearers_changed(stream)
+
+    def listen_for_keys(self, stream: RtpStream, *, wanted: bool) -> None:
+        """Whether keys that come as tones in the audio are told; one that is pressed when it ends is told, too."""
+        row = stream.row
+        if self._inband.enabled[row] == wanted:
+            return
+        self._inband.enabled[row] = wanted
+        self._dirty = True
+        pressed = finish_key(self._inband, row)
+        if pressed is not None:
+            stream.heard_key(*pressed)
 
     def mute(self, stream: RtpStream, *, muted: bool) -> None:
         """From the next frame on."""

@@ -11,6 +11,7 @@ import numpy as np
 from rtp.concealment import conceal
 from rtp.datagrams import make_reader
 from rtp.endpoint import endpoint_of_words
+from rtp.inband import hear_keys
 from rtp.jitter import FRAME, insert, position_of
 from rtp.receive import Kind, classify
 from rtp.sequence import follow, is_audio, measure_arrivals
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rtp.control import Control, Reports
     from rtp.datagrams import Datagrams
     from rtp.delay import Delay
+    from rtp.inband import InbandKeys
     from rtp.jitter import JitterRing
     from rtp.receive import Packets, Routes
     from rtp.sequence import Reception
@@ -61,6 +63,7 @@ class Incoming:
         counters: Counters,
         control: Control,
         reports: Reports,
+        inband: InbandKeys,
         *,
         capacity: int,
     ) -> None:
@@ -73,6 +76,10 @@ class Incoming:
         self._counters = counters
         self._control = control
         self._reports = reports
+        self._inband = inband
+        self._keyed: NDArray[np.int64] | None = None
+        """Which of the rows are listened to for keys; None: none."""
+        self._keys: list[tuple[RtpStream, str, int]] = []
         self._reader = make_reader(capacity)
         self._rows = np.zeros(0, np.int64)
         self._streams: Mapping[int, RtpStream] = {}
@@ -110,6 +117,8 @@ class Incoming:
         self._ciphers = {row: stream.cipher for row, stream in streams.items() if stream.cipher is not None}
         self._rows = np.array(sorted(streams), np.int64)
         self._listened = None
+        keyed = np.flatnonzero(self._inband.enabled[self._rows])
+        self._keyed = keyed if len(keyed) else None
         self.latched = False
 
     def hearers_changed(self, stream: RtpStream) -> None:
@@ -181,6 +190,11 @@ class Incoming:
                 stream.event_receiver.tick()
             if stream.closed or not stream.event_receiver.active:
                 self._in_event.discard(stream)
+        if self._keys:
+            keys, self._keys = self._keys, []
+            for stream, key, length in keys:
+                if not stream.closed:
+                    stream.heard_key(key, length)
         heard, self._heard = self._heard, []
         for stream, timestamp, payload in heard:
             if not stream.closed:
@@ -194,12 +208,21 @@ class Incoming:
         """Plays ``count`` frames of every stream, the last of them that of ``tick``, to those who hear it."""
         rows = self._rows  # a sink may close or open streams, which arranges anew
         listened = self._listened = self._arrange_listened() if self._listened is None else self._listened
+        keyed = self._keyed
         for now in range(tick - min(count, PLAY_OUT_FRAMES) + 1, tick + 1):
             frames = self._delay.play(self._ring, self._counters, rows)
             conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)
             frames.flags.writeable = False
+            if keyed is not None:
+                self._hear_keys(rows[keyed], frames[keyed])
             for index, stream in listened:
                 self._hand_over(stream, frames[index], now)
+
+    def _hear_keys(self, rows: NDArray[np.int64], frames: NDArray[np.int16]) -> None:
+        for row, key, lasted in hear_keys(self._inband, rows, frames):
+            stream = self._streams.get(row)
+            if stream is not None:
+                self._keys.append((stream, key, lasted))
 
     def _hand_over(self, stream: RtpStream, frame: NDArray[np.int16], tick: int) -> None:
         if stream.ears.open:

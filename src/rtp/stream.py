@@ -70,6 +70,9 @@ class RtpStream:
         self.event_payload_type: int | None = None
         self.on_dtmf: Callable[[str, int], None] | None = None
         """Called with each digit the far end sent, and its length in ms, when it is over."""
+        self.on_inband_dtmf: Callable[[str, int], None] | None = None
+        """The same for keys that came as tones in the audio; see `detect_keys`."""
+        self._hears_events = True
         self.event_receiver = EventReceiver(self._received_digit)
         self.in_event = False
         """An event packet went out at the last tick instead of audio; for the engine."""
@@ -307,6 +310,12 @@ class RtpStream:
             self._engine.changed()
         return playback
 
+    def detect_keys(self, *, events: bool = True, inband: bool = False) -> None:
+        """Which keys of the far end are told: telephone events, and those that come as tones in the audio."""
+        self._hears_events = events
+        if not self.closed:
+            self._engine.listen_for_keys(self, wanted=inband)
+
     def statistics(self) -> StreamStatistics:
         """A snapshot; after `close` the last one."""
         return self._final_statistics if self.closed else self._engine.stream_statistics(self)
@@ -331,6 +340,7 @@ class RtpStream:
         self.closed = True
         self.sending = False
         self.event_receiver.finish()  # a key whose end packets were lost, pressed right before the end
+        self._engine.listen_for_keys(self, wanted=False)
         self._engine.close_stream(self)
         self.queue.clear()
         for playback, _ in self.events:
@@ -359,9 +369,18 @@ class RtpStream:
         return None
 
     def _received_digit(self, digit: str, duration_ms: int) -> None:
-        if self.on_dtmf is not None:
+        if self._hears_events:
+            self._tell_digit(self.on_dtmf, digit, duration_ms)
+
+    def heard_key(self, digit: str, duration_ms: int) -> None:
+        """For the engine: a key came as tones in the audio."""
+        self._tell_digit(self.on_inband_dtmf, digit, duration_ms)
+
+    @staticmethod
+    def _tell_digit(handler: Callable[[str, int], None] | None, digit: str, duration_ms: int) -> None:
+        if handler is not None:
             try:
-                self.on_dtmf(digit, duration_ms)
+                handler(digit, duration_ms)
             except Exception:
                 logger.exception("a DTMF handler failed")
 

@@ -398,7 +398,9 @@ class Call(CallAudio):
     def attach(self, media: CallMedia) -> None:
         """The RTP stream of the call is open."""
         self._media = media
-        media.on_dtmf(self._on_dtmf)
+        media.on_dtmf(self._on_heard)
+        if self.registration.account.dtmf_detection != "events":
+            media.detect_keys(self.registration.account.dtmf_detection)
 
     def on_ringing(self) -> None:
         """The incoming call rings here."""
@@ -475,9 +477,6 @@ class Call(CallAudio):
         if event.media.remote_hold != self._held:
             self._held = event.media.remote_hold
             self._life.publish(CallHeld() if self._held else CallResumed())
-
-    def _on_dtmf(self, digit: str, duration_ms: int) -> None:
-        self._on_heard(DtmfReceived(digit, duration_ms))
 
     def _on_heard(self, event: DtmfReceived | InfoReceived | MessageReceived) -> None:
         if not isinstance(event, DtmfReceived) or self._keys.is_new(event, self._runtime.now()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sipcore.errors import NoOngoingCall
 from sipcore.events import RecordingFailed
@@ -177,6 +177,16 @@ class CallAudio(ABC):
         if self._media is None:
             raise NoOngoingCall("The call has no media")
         return self._media.statistics()
+
+    def detect_keys(self, which: Literal["events", "inband", "both"]) -> None:
+        """Which keys of the far end are heard in this call, from now on; see ``Account.dtmf_detection``.
+
+        Raises:
+            NoOngoingCall: the call has no media.
+        """
+        if self._media is None:
+            raise NoOngoingCall("The call has no media")
+        self._media.detect_keys(which)
 
     def report_quality(self) -> None:
         """Told by the user agent: it is time for a :class:`~sipcore.events.MediaQuality`."""

@@ -157,6 +157,9 @@ class Account:
     accept_from: tuple[str, ...] | None = None
     """Who may call beside the account's registrar and outbound proxy: addresses, networks such as ``192.0.2.0/24``, or
     ``any``. None: nobody else; where the account registers nowhere, anyone, unless the agent has an ``allow_from``."""
+    dtmf_detection: Literal["events", "inband", "both"] = "events"
+    """Which keys of the far end are heard: telephone-events (RFC 4733), tones in the audio (ITU-T Q.24), which gateways
+    to old telephones send, or whichever come. Those by INFO always are."""
     calls: CallPolicy = field(default_factory=CallPolicy)
     """How its calls are set up and kept."""
 
@@ -169,6 +172,10 @@ class Account:
         check_account(self)
         if self.outbound_proxy:
             parse_outbound_proxy(self.outbound_proxy)
+        if self.dtmf_detection not in ("events", "inband", "both"):
+            raise InvalidRequest(
+                f"dtmf_detection: {self.dtmf_detection!r} is neither events, inband nor both", field="dtmf_detection"
+            )
         if self.accept_from is not None:
             parse_sources(self.accept_from, field="accept_from")
 

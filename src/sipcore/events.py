@@ -191,12 +191,12 @@ class CallReplaced:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """One digit, by RFC 4733 or by INFO; one that comes both ways within a second is told once."""
+    """One digit, by RFC 4733, by INFO, or as tones in the audio; one that comes several ways at once is told once."""
 
     digit: str
     """One of ``0-9 * # A-D``."""
     duration_ms: int
-    method: Literal["rfc4733", "info"] = "rfc4733"
+    method: Literal["rfc4733", "info", "inband"] = "rfc4733"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Keys that come twice: some far ends send each one as a telephone-event and by INFO."""
+"""Keys that come twice: some far ends send each one as a telephone-event, by INFO, and as tones in the audio."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ class Keys:
     """Tells each key once. A far end that uses one way only never loses one, however fast it presses."""
 
     def __init__(self) -> None:
-        self._single: deque[tuple[float, DtmfReceived]] = deque(maxlen=REMEMBERED)
-        """Keys whose twin has not come, oldest first."""
+        self._known: deque[tuple[float, str, set[str]]] = deque(maxlen=REMEMBERED)
+        """Keys lately told: when, which, and the ways that it has come so far; oldest first."""
 
     def is_new(self, key: DtmfReceived, now: float) -> bool:
-        """Whether it is no twin of a key that came the other way."""
-        while self._single and now - self._single[0][0] > TWIN_SECONDS:
-            self._single.popleft()
-        for entry in self._single:
-            known = entry[1]
-            if known.digit == key.digit and known.method != key.method:
-                self._single.remove(entry)
+        """Whether it is no twin of a key that came another way."""
+        while self._known and now - self._known[0][0] > TWIN_SECONDS:
+            self._known.popleft()
+        for _, digit, ways in self._known:
+            if digit == key.digit and key.method not in ways:
+                ways.add(key.method)
                 return False
-        self._single.append((now, key))
+        self._known.append((now, key.digit, {key.method}))
         return True

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rtp.audio_stream import AudioStream
 from rtp.listener import Listener
@@ -22,7 +22,7 @@ from rtp.stream import AlreadyTalking, PlaybackResult
 from rtp.talker import Talker
 from rtp.wav import AudioError
 from sipcore.errors import InvalidAudio, InvalidRequest, NoOngoingCall, TalkInProgress
-from sipcore.events import MediaQuality
+from sipcore.events import DtmfReceived, MediaQuality
 from sipcore.sounds import AudioInput, needs_reading, open_sounds
 
 if TYPE_CHECKING:
@@ -208,9 +208,14 @@ class CallMedia:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def on_dtmf(self, heard: Callable[[str, int], None]) -> None:
-        """Calls ``heard(digit, duration_ms)`` for each digit of the far end."""
-        self._stream.on_dtmf = heard
+    def on_dtmf(self, heard: Callable[[DtmfReceived], None]) -> None:
+        """Calls ``heard`` with each key of the far end, whether an event or tones."""
+        self._stream.on_dtmf = lambda digit, duration: heard(DtmfReceived(digit, duration))
+        self._stream.on_inband_dtmf = lambda digit, duration: heard(DtmfReceived(digit, duration, "inband"))
+
+    def detect_keys(self, which: Literal["events", "inband", "both"]) -> None:
+        """Which keys are heard."""
+        self._stream.detect_keys(events=which != "inband", inband=which != "events")
 
     @property
     def listening_paused(self) -> bool:

@@ -32,6 +32,9 @@ class SilentStream:
     muted: bool = False
     closed: bool = False
     on_dtmf: Callable[[str, int], None] | None = None
+    on_inband_dtmf: Callable[[str, int], None] | None = None
+    detecting: tuple[bool, bool] = (True, False)
+    """Events, tones."""
     sinks: list[Any] = field(default_factory=list)
     silent_since: float | None = None
     """When the far end fell silent, on the loop's clock; None: it speaks."""
@@ -46,6 +49,9 @@ class SilentStream:
         return 0.0 if self.refused_since is None else asyncio.get_running_loop().time() - self.refused_since
 
     counted: StreamStatistics = field(default_factory=StreamStatistics)
+
+    def detect_keys(self, *, events: bool, inband: bool) -> None:
+        self.detecting = (events, inband)
 
     def statistics(self) -> StreamStatistics:
         return self.counted
