@@ -287,6 +287,13 @@ class ServerSettings(BaseSettings):
         description="Lifetime to ask registrars for; refreshed before it runs out.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    register_rate: float = Field(
+        default=50.0,
+        gt=0,
+        le=10_000,
+        description="Registrations begun in a second, all accounts together; refreshes do not wait.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
     session_expires: int = Field(
         default=1800,
         ge=0,
@@ -442,6 +449,7 @@ class ServerSettings(BaseSettings):
             strangers=self.strangers,
             unknown_users=self.unknown_users,
             max_calls=self.max_calls,
+            register_rate=self.register_rate,
             max_load=self.max_load,
             keep_alive=self.keep_alive,
             udp_keep_alive=self.udp_keep_alive,

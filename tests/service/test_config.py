@@ -36,6 +36,7 @@ SAMPLES = {
     "max_calls": ("150", 150),
     "max_load": ("0.7", 0.7),
     "register_expires": ("120", 120),
+    "register_rate": ("250", 250.0),
     "allow_from": ("198.51.100.7, 2001:db8::/32", ("198.51.100.7", "2001:db8::/32")),
     "strangers": ("refuse", "refuse"),
     "unknown_users": ("silence", "silence"),
