@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.journal import LONGEST_TEXT, CallBegan, CallOver, Happening, Written
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from service.levels import MediaLevels
     from service.line import Line
     from service.ongoing import OngoingCall
+    from service.status import Status
     from sipcore.events import CallEvent
 
 __all__ = ["Chronicle"]
@@ -42,6 +44,12 @@ class Chronicle:
     def write(self, what: Happening, call_id: str = "") -> None:
         """Something happened to the account, or in one of its calls."""
         self._journal.write(self._account, call_id, what)
+
+    def transition(self, status: Status) -> None:
+        """A transition was recorded; what events do not tell is not kept twice."""
+        if status.traceback or status.headers:
+            status = replace(status, traceback="", headers={})
+        self.write(status, status.call_id)
 
     def follow(self, line: Line, ongoing: OngoingCall) -> None:
         """A call began: writes that, what has happened in it until now, and what will; but for its end."""

@@ -135,7 +135,7 @@ class Line:
     def record(self, status: Status) -> Status:
         """Appends a transition to the history and logs it; returns it as recorded."""
         recorded = self.history.record(status)
-        self.chronicle.write(recorded, recorded.call_id)
+        self.chronicle.transition(recorded)
         logger.info(
             "%s %s%s%s",
             recorded.account,

@@ -155,6 +155,8 @@ def statistics(counted: StreamStatistics, codec: str) -> resources_pb2.CallStati
         mos=counted.mos,
         reports_sent=counted.reports_sent,
         reports_received=counted.reports_received,
+        srtp=counted.srtp,
+        packets_unauthenticated=counted.unauthenticated,
     )
 
 
@@ -236,8 +238,8 @@ def _tell_call_event(
             message.call_ringing.CopyFrom(
                 events_pb2.CallRinging(sip_code=code, reason_phrase=phrase, early_media=early_media)
             )
-        case events.CallAnswered(codec, headers):
-            message.call_answered.CopyFrom(events_pb2.CallAnswered(codec=codec, headers=headers))
+        case events.CallAnswered(codec, headers, srtp):
+            message.call_answered.CopyFrom(events_pb2.CallAnswered(codec=codec, headers=headers, srtp=srtp))
         case events.CallHeld():
             message.hold_changed.by, message.hold_changed.held = events_pb2.REMOTE, True
         case events.CallResumed():

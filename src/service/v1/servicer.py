@@ -11,7 +11,7 @@ import grpc
 from service import converters as metadata
 from service import views
 from service.accounts import Accounts, Scope
-from service.errors import CallControlUnauthenticated, ServerStopping
+from service.errors import CallControlUnauthenticated, ClientGone, ServerStopping
 from service.generated.sipcore.v1 import events_pb2, resources_pb2, telephony_pb2
 from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyServicer
 from service.journal import CallOver, Gap
@@ -65,9 +65,12 @@ class Telephony(TelephonyServicer):
         begun = converters.started(journal)
         # On its own and first: see SipStreamCallAudio.
         await context.send_initial_metadata(())
-        await context.write(begun)
-        while (item := await reader.next()) is not None:
-            await context.write(converters.lost(item) if isinstance(item, Gap) else converters.event(item))
+        try:
+            await context.write(begun)
+            while (item := await reader.next()) is not None:
+                await context.write(converters.lost(item) if isinstance(item, Gap) else converters.event(item))
+        except grpc.aio.BaseError as error:
+            raise ClientGone("the client has gone") from error
         raise ServerStopping
 
     # -- accounts and sessions ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
+import pytest
 import pytest_asyncio
 from google.protobuf.empty_pb2 import Empty
 
@@ -15,6 +16,7 @@ from service.generated.sipcore.v1 import telephony_pb2 as pb
 from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyStub
 from sipcore.errors import CallRejected, RegistrationRejected
 from sipcore.events import (
+    CallAnswered,
     CallEnded,
     CallHeld,
     CallReplaced,
@@ -79,6 +81,7 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
     watching = wire.watch(ALICE)
     await watching.started()
     for event in (
+        CallAnswered("PCMA", {"X-A": "b"}, "AES_CM_128_HMAC_SHA1_80"),
         CallRinging(183, "Session Progress", early_media=True),
         DtmfReceived("#", 160, "info"),
         CallHeld(),
@@ -90,6 +93,8 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
         MessageReceived(BOB, "", "text/plain", b"x" * 5000, "x" * 5000),
     ):
         fake.happen(event)
+    answered = (await watching.event("call_answered")).call_answered
+    assert answered == events_pb2.CallAnswered(codec="PCMA", headers={"X-A": "b"}, srtp="AES_CM_128_HMAC_SHA1_80")
     ringing = await watching.event("call_ringing")
     assert (ringing.account, ringing.call_id, ringing.time.ToMicroseconds() > 0) == (ALICE, "one", True)
     assert ringing.call_ringing == events_pb2.CallRinging(
@@ -252,6 +257,20 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
         assert (told + lost.count, lost.last_sequence) == (500, newest - 100)
         for watching in (sleeper, quick):
             watching.cancel()
+
+
+async def test_a_client_that_goes_away_is_nobodys_fault(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    fake = await wire.connected()
+    journal = wire.bench.accounts.journal
+    async with grpc.aio.insecure_channel(wire.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        await Watching(TelephonyStub(channel).Watch(pb.WatchRequest())).started()
+        await until(lambda: journal._waiting)
+    while journal._waiting:
+        fake.happen(DtmfReceived("1", 100))
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert fake.is_connected
 
 
 async def test_a_server_that_stops_says_so(wire: Wire) -> None:

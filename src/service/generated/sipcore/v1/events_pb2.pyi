@@ -365,8 +365,11 @@ class CallAnswered(_message.Message):
 
     CODEC_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    SRTP_FIELD_NUMBER: _builtins.int
     codec: _builtins.str
     """PCMU or PCMA."""
+    srtp: _builtins.str
+    """The SRTP suite that the audio is encrypted with (RFC 4568, RFC 7714); empty: it is not."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Extension headers of the far end's 200 (outgoing) or INVITE (incoming)."""
@@ -376,10 +379,11 @@ class CallAnswered(_message.Message):
         *,
         codec: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        srtp: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "headers", b"headers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "headers", b"headers", "srtp", b"srtp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

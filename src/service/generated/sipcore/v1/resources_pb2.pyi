@@ -371,6 +371,8 @@ class CallStatistics(_message.Message):
     MOS_FIELD_NUMBER: _builtins.int
     REPORTS_SENT_FIELD_NUMBER: _builtins.int
     REPORTS_RECEIVED_FIELD_NUMBER: _builtins.int
+    SRTP_FIELD_NUMBER: _builtins.int
+    PACKETS_UNAUTHENTICATED_FIELD_NUMBER: _builtins.int
     codec: _builtins.str
     """PCMU or PCMA; empty where media was never agreed on."""
     packets_sent: _builtins.int
@@ -407,6 +409,10 @@ class CallStatistics(_message.Message):
     """RTCP reports sent."""
     reports_received: _builtins.int
     """RTCP reports received."""
+    srtp: _builtins.str
+    """The SRTP suite that the audio is encrypted with (RFC 4568, RFC 7714); empty: it is not."""
+    packets_unauthenticated: _builtins.int
+    """Thrown away because they do not fit the key (SRTP): changed on the way, forged, or in the clear."""
     def __init__(
         self,
         *,
@@ -428,10 +434,12 @@ class CallStatistics(_message.Message):
         mos: _builtins.float = ...,
         reports_sent: _builtins.int = ...,
         reports_received: _builtins.int = ...,
+        srtp: _builtins.str = ...,
+        packets_unauthenticated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms", "buffer_ms", b"buffer_ms", "codec", b"codec", "frames_concealed", b"frames_concealed", "jitter_ms", b"jitter_ms", "loss", b"loss", "mos", b"mos", "packets_duplicated", b"packets_duplicated", "packets_late", b"packets_late", "packets_lost", b"packets_lost", "packets_received", b"packets_received", "packets_reordered", b"packets_reordered", "packets_sent", b"packets_sent", "remote_jitter_ms", b"remote_jitter_ms", "remote_loss", b"remote_loss", "remote_packets_lost", b"remote_packets_lost", "reports_received", b"reports_received", "reports_sent", b"reports_sent", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms", "buffer_ms", b"buffer_ms", "codec", b"codec", "frames_concealed", b"frames_concealed", "jitter_ms", b"jitter_ms", "loss", b"loss", "mos", b"mos", "packets_duplicated", b"packets_duplicated", "packets_late", b"packets_late", "packets_lost", b"packets_lost", "packets_received", b"packets_received", "packets_reordered", b"packets_reordered", "packets_sent", b"packets_sent", "packets_unauthenticated", b"packets_unauthenticated", "remote_jitter_ms", b"remote_jitter_ms", "remote_loss", b"remote_loss", "remote_packets_lost", b"remote_packets_lost", "reports_received", b"reports_received", "reports_sent", b"reports_sent", "round_trip_ms", b"round_trip_ms", "srtp", b"srtp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round_trip_ms: _TypeAlias = _typing.Literal["round_trip_ms"]  # noqa: Y015
     _WhichOneofArgType__round_trip_ms: _TypeAlias = _typing.Literal["_round_trip_ms", b"_round_trip_ms"]  # noqa: Y015
