@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from service.journal import LONGEST_TEXT, CallBegan, CallOver, Happening, Written
+from service.journal import LONGEST_TEXT, CallBegan, CallOver, Happening, RecordingBroken, Written
 from service.views import Silence, call_view
 from sipcore.events import (
     CallAnswered,
@@ -17,6 +18,7 @@ from sipcore.events import (
     InfoReceived,
     MediaQuality,
     MessageReceived,
+    RecordingFailed,
     TransferProgress,
 )
 
@@ -70,6 +72,9 @@ class Chronicle:
     def _on_event(self, call_id: str, event: CallEvent) -> None:
         if isinstance(event, TOLD):
             self.write(event, call_id)
+        elif isinstance(event, RecordingFailed):
+            said = event.error.strerror or str(event.error)
+            self.write(RecordingBroken(PurePath(event.path).name, event.seconds, said), call_id)
         elif isinstance(event, (InfoReceived, MessageReceived)):
             method = "INFO" if isinstance(event, InfoReceived) else "MESSAGE"
             text = Written(method, event.content_type, event.body[:LONGEST_TEXT], len(event.body))

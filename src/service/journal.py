@@ -44,6 +44,7 @@ __all__ = [
     "HeldByUs",
     "Journal",
     "Reader",
+    "RecordingBroken",
     "Written",
 ]
 
@@ -89,6 +90,15 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingBroken:
+    """A recording stopped before its call did."""
+
+    file: str
+    seconds: float
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallOver:
     """How a call ended."""
 
@@ -131,6 +141,7 @@ Happening = (
     | Silence
     | TransferProgress
     | CallReplaced
+    | RecordingBroken
     | Written
     | CallOver
 )

@@ -214,6 +214,10 @@ def _tell(message: events_pb2.Event, what: journal.Happening) -> None:
             message.hold_changed.by, message.hold_changed.held = events_pb2.LOCAL, held
         case Silence():
             message.mute_changed.CopyFrom(_mute(what))
+        case journal.RecordingBroken(file, seconds, description):
+            message.recording_failed.CopyFrom(
+                events_pb2.RecordingFailed(file=file, seconds=seconds, description=description)
+            )
         case journal.Written(method, content_type, body, size):
             message.message_received.CopyFrom(
                 events_pb2.MessageReceived(method=method, content_type=content_type, body=body, body_size=size)

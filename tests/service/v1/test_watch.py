@@ -29,6 +29,7 @@ from sipcore.events import (
     MessageReceived,
     Party,
     Reason,
+    RecordingFailed,
     TransferProgress,
 )
 from tests.service.bench import ALICE, BOB, Bench
@@ -89,6 +90,7 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
         TransferProgress(202, "Accepted"),
         MediaQuality(250, 10, 3, 13, 2.5, 60.0, 41.0, 0.25, 3.5),
         CallReplaced("sip-other"),
+        RecordingFailed("/var/lib/one.wav", 2.5, OSError(28, "No space left on device")),
         InfoReceived("text/plain", b"hello"),
         MessageReceived(BOB, "", "text/plain", b"x" * 5000, "x" * 5000),
     ):
@@ -120,6 +122,8 @@ async def test_what_happens_in_a_call(wire: Wire) -> None:
         mos=3.5,
     )
     assert (await watching.event("call_replaced")).call_replaced.by_sip_call_id == "sip-other"
+    broken = (await watching.event("recording_failed")).recording_failed
+    assert broken == events_pb2.RecordingFailed(file="one.wav", seconds=2.5, description="No space left on device")
     info = (await watching.event("message_received")).message_received
     assert (info.method, info.content_type, info.body, info.body_size) == ("INFO", "text/plain", b"hello", 5)
     message = (await watching.event("message_received")).message_received

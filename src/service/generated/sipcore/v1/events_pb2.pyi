@@ -102,6 +102,7 @@ class Event(_message.Message):
     CALL_REPLACED_FIELD_NUMBER: _builtins.int
     MESSAGE_RECEIVED_FIELD_NUMBER: _builtins.int
     CALL_ENDED_FIELD_NUMBER: _builtins.int
+    RECORDING_FAILED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Its number. The server counts the events of all accounts together, from 1, without a gap; a client that watches some
     accounts sees some of the numbers, in order.
@@ -174,6 +175,10 @@ class Event(_message.Message):
     def call_ended(self) -> Global___CallEnded:
         """The call is over: the last event of every call."""
 
+    @_builtins.property
+    def recording_failed(self) -> Global___RecordingFailed:
+        """A recording stopped before its call did, on a full disk for instance."""
+
     def __init__(
         self,
         *,
@@ -196,12 +201,13 @@ class Event(_message.Message):
         call_replaced: Global___CallReplaced | None = ...,
         message_received: Global___MessageReceived | None = ...,
         call_ended: Global___CallEnded | None = ...,
+        recording_failed: Global___RecordingFailed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_added", b"account_added", "account_removed", b"account_removed", "call_answered", b"call_answered", "call_ended", b"call_ended", "call_replaced", b"call_replaced", "call_ringing", b"call_ringing", "call_started", b"call_started", "dtmf_received", b"dtmf_received", "event", b"event", "hold_changed", b"hold_changed", "media_quality", b"media_quality", "message_received", b"message_received", "mute_changed", b"mute_changed", "registration_changed", b"registration_changed", "time", b"time", "transfer_progress", b"transfer_progress", "transition", b"transition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_added", b"account_added", "account_removed", b"account_removed", "call_answered", b"call_answered", "call_ended", b"call_ended", "call_replaced", b"call_replaced", "call_ringing", b"call_ringing", "call_started", b"call_started", "dtmf_received", b"dtmf_received", "event", b"event", "hold_changed", b"hold_changed", "media_quality", b"media_quality", "message_received", b"message_received", "mute_changed", b"mute_changed", "recording_failed", b"recording_failed", "registration_changed", b"registration_changed", "time", b"time", "transfer_progress", b"transfer_progress", "transition", b"transition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "account_added", b"account_added", "account_removed", b"account_removed", "call_answered", b"call_answered", "call_ended", b"call_ended", "call_id", b"call_id", "call_replaced", b"call_replaced", "call_ringing", b"call_ringing", "call_started", b"call_started", "dtmf_received", b"dtmf_received", "event", b"event", "hold_changed", b"hold_changed", "media_quality", b"media_quality", "message_received", b"message_received", "mute_changed", b"mute_changed", "registration_changed", b"registration_changed", "sequence", b"sequence", "time", b"time", "transfer_progress", b"transfer_progress", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "account_added", b"account_added", "account_removed", b"account_removed", "call_answered", b"call_answered", "call_ended", b"call_ended", "call_id", b"call_id", "call_replaced", b"call_replaced", "call_ringing", b"call_ringing", "call_started", b"call_started", "dtmf_received", b"dtmf_received", "event", b"event", "hold_changed", b"hold_changed", "media_quality", b"media_quality", "message_received", b"message_received", "mute_changed", b"mute_changed", "recording_failed", b"recording_failed", "registration_changed", b"registration_changed", "sequence", b"sequence", "time", b"time", "transfer_progress", b"transfer_progress", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["transition", "account_added", "account_removed", "registration_changed", "call_started", "call_ringing", "call_answered", "hold_changed", "dtmf_received", "mute_changed", "media_quality", "transfer_progress", "call_replaced", "message_received", "call_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["transition", "account_added", "account_removed", "registration_changed", "call_started", "call_ringing", "call_answered", "hold_changed", "dtmf_received", "mute_changed", "media_quality", "transfer_progress", "call_replaced", "message_received", "call_ended", "recording_failed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -586,6 +592,36 @@ class MessageReceived(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MessageReceived: _TypeAlias = MessageReceived  # noqa: Y015
+
+@_typing.final
+class RecordingFailed(_message.Message):
+    """A recording stopped by itself; what was written by then is a whole file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """Name of the file."""
+    seconds: _builtins.float
+    """Length of what was recorded by then, seconds."""
+    description: _builtins.str
+    """What the system said."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "file", b"file", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingFailed: _TypeAlias = RecordingFailed  # noqa: Y015
 
 @_typing.final
 class CallEnded(_message.Message):
