@@ -31,28 +31,37 @@ def _half_band() -> NDArray[np.float32]:
 FILTER = _half_band()
 
 
+LOWEST, HIGHEST = np.array(-32768, np.float32), np.array(32767, np.float32)
+HALF = np.array(0.5, np.float32)
+"""Arrays, since numpy takes as long to find a type for a number of Python's as to compare a frame with it."""
+
+
 def saturate(samples: NDArray[np.float32] | NDArray[np.int32]) -> None:
     """Cuts, in place, what int16 cannot hold."""
     np.minimum(samples, 32767, out=samples)
     np.maximum(samples, -32768, out=samples)
 
 
+def _rounded(samples: NDArray[np.float32]) -> None:
+    """To whole numbers that int16 can hold, in place."""
+    np.rint(samples, out=samples)
+    np.minimum(samples, HIGHEST, out=samples)
+    np.maximum(samples, LOWEST, out=samples)
+
+
 class Upsampler:
     """Doubles the rate."""
 
     def __init__(self) -> None:
-        self._recent = np.zeros(TAPS - 1, np.float32)
+        self._line = np.zeros(TAPS - 1, np.float32)  # what the filter still needs, then the new samples
 
     def __call__(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """int16 (n,) at 8,000 Hz to int16 (2 n,) at 16,000 Hz."""
         count = len(samples)
-        line = np.empty(TAPS - 1 + count, np.float32)
-        line[: TAPS - 1] = self._recent
+        line = self._line = _shifted(self._line, count)
         line[TAPS - 1 :] = samples
-        self._recent = line[count:]
         between = np.correlate(line, FILTER)
-        np.rint(between, out=between)
-        saturate(between)
+        _rounded(between)
         doubled = np.empty(2 * count, np.int16)
         doubled[::2] = line[BEFORE : BEFORE + count]
         doubled[1::2] = between
@@ -63,18 +72,28 @@ class Downsampler:
     """Halves the rate; what is above 4 kHz does not fold back."""
 
     def __init__(self) -> None:
-        self._even = np.zeros(BEFORE, np.int16)
-        self._odd = np.zeros(TAPS - 1, np.int16)
+        self._even = np.zeros(BEFORE, np.float32)
+        self._odd = np.zeros(TAPS - 1, np.float32)
 
     def __call__(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """int16 (2 n,) at 16,000 Hz to int16 (n,) at 8,000 Hz."""
         count = len(samples) // 2
-        even = np.concatenate((self._even, samples[::2]))
-        odd = np.concatenate((self._odd, samples[1::2]))
-        self._even, self._odd = even[count:], odd[count:]
-        halved = np.correlate(odd.astype(np.float32), FILTER)
+        even = self._even = _shifted(self._even, count, BEFORE)
+        odd = self._odd = _shifted(self._odd, count)
+        even[BEFORE:] = samples[::2]
+        odd[TAPS - 1 :] = samples[1::2]
+        halved = np.correlate(odd, FILTER)
         halved += even[:count]
-        halved *= 0.5
-        np.rint(halved, out=halved)
-        saturate(halved)
+        halved *= HALF
+        _rounded(halved)
         return halved.astype(np.int16)
+
+
+def _shifted(line: NDArray[np.float32], count: int, kept: int = TAPS - 1) -> NDArray[np.float32]:
+    """The last ``kept`` samples in front, and room for ``count`` behind them; the same memory where it fits."""
+    if len(line) != kept + count:
+        longer = np.empty(kept + count, np.float32)
+        longer[:kept] = line[len(line) - kept :]
+        return longer
+    line[:kept] = line[count:]
+    return line

@@ -244,10 +244,13 @@ async def test_what_is_refused(wire: Wire) -> None:
     talk = Talk(wire)
     await talk.say(samples(1))
     assert list((await refused(talk.next("started"))).violations) == ["config"]
-    for _ in range(2):
-        await Talk(wire).open()
+    held = [Talk(wire), Talk(wire)]  # a stream that nobody holds is cancelled
+    for one in held:
+        await one.open()
     refusal = await refused(Talk(wire).open())
     assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "AUDIO_STREAM_LIMIT")
+    for one in held:
+        one.stream.cancel()
 
 
 async def test_a_call_that_rings_is_not_heard(wire: Wire) -> None:
