@@ -48,8 +48,11 @@ HERTZ = np.array(LOW_HERTZ + HIGH_HERTZ, np.float64)
 
 SHAPE = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 _ANGLES = 2 * np.pi * HERTZ / RATE
-REFERENCE = (SHAPE[:, None] * np.exp(-1j * np.arange(WINDOW)[:, None] * _ANGLES)).astype(np.complex64)
-"""(160, 8): a window times this is what it holds of each frequency."""
+_TURNS = np.exp(-1j * np.arange(WINDOW)[:, None] * _ANGLES)
+REFERENCE = (SHAPE[:, None] * np.concatenate([_TURNS.real, _TURNS.imag], axis=1)).astype(np.float32)
+"""(160, 16): a window times this is what it holds of each frequency, real parts first."""
+ROWS_AT_ONCE = 64
+"""A larger product would wake the threads of the mathematics library, which cost more than they bring."""
 ADVANCE = np.exp(-1j * HOP * _ANGLES).astype(np.complex64)
 """What a nominal frequency turns by from window to window, taken back."""
 _OFFSETS = np.arange(51.0)
@@ -100,27 +103,31 @@ def finish_key(heard: InbandKeys, row: int) -> tuple[str, int] | None:
 
 def _candidates(heard: InbandKeys, rows: NDArray[np.int64], windows: NDArray[np.float32]) -> NDArray[np.int64]:
     """The key that each window speaks for; -1 where it speaks for none."""
-    found = windows @ REFERENCE
-    turned = np.angle(found * np.conj(heard.before[rows]) * ADVANCE)
-    heard.before[rows] = found
-    each = np.arange(len(rows))
+    found = _compared(windows)
     strength = np.abs(found)
     low, high = strength[:, :4].argmax(axis=1), strength[:, 4:].argmax(axis=1) + 4
-    offsets = np.abs(turned) * (RATE / HOP / (2 * np.pi))
-    loud = strength * 2 / SHAPE.sum() / np.interp(offsets, _OFFSETS, _RESPONSE)
-    loud_low, loud_high = loud[each, low], loud[each, high]
+    each, pair = np.arange(len(rows))[:, None], np.stack([low, high], axis=1)
+    turned = found[each, pair] * np.conj(heard.before[rows[:, None], pair]) * ADVANCE[pair]
+    heard.before[rows] = found
+    offsets = np.abs(np.angle(turned)) * (RATE / HOP / (2 * np.pi))
+    loud = strength[each, pair] * 2 / SHAPE.sum() / np.interp(offsets, _OFFSETS, _RESPONSE)
     total = np.square(windows * SHAPE).sum(axis=1)
-    both = (np.square(loud_low) + np.square(loud_high)) / 2 * np.square(SHAPE).sum()
-    twist = 20 * np.log10(np.maximum(loud_high, 1e-3) / np.maximum(loud_low, 1e-3))
-    near = (offsets[each, low] <= TOLERANCE * HERTZ[low]) & (offsets[each, high] <= TOLERANCE * HERTZ[high])
+    both = np.square(loud).sum(axis=1) / 2 * np.square(SHAPE).sum()
+    twist = 20 * np.log10(np.maximum(loud[:, 1], 1e-3) / np.maximum(loud[:, 0], 1e-3))
     speaks = (
-        near
-        & (np.minimum(loud_low, loud_high) >= WEAKEST)
+        (offsets <= TOLERANCE * HERTZ[pair]).all(axis=1)
+        & (loud.min(axis=1) >= WEAKEST)
         & (twist <= FORWARD_TWIST)
         & (twist >= -REVERSE_TWIST)
         & (both >= PURITY * total)
     )
     return np.where(speaks, low * 4 + high - 4, -1)
+
+
+def _compared(windows: NDArray[np.float32]) -> NDArray[np.complex64]:
+    parts = [windows[start : start + ROWS_AT_ONCE] @ REFERENCE for start in range(0, len(windows), ROWS_AT_ONCE)]
+    sums = np.concatenate(parts)
+    return (sums[:, :8] + 1j * sums[:, 8:]).astype(np.complex64)
 
 
 def _follow(
