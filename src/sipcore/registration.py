@@ -138,25 +138,46 @@ class Registration:
         if self._closed:
             await self._gone.wait()
             return
+        try:
+            self.leave()
+            self._runtime.pump()
+            async with asyncio.timeout(UNREGISTER_PATIENCE):
+                await self._unbound.wait()
+        except TimeoutError:
+            log.info("no answer to the un-REGISTER of %s", self._line.address.text)
+        finally:
+            self.remove()
+
+    # -- told by the user agent that is closed, with all its accounts ----------------------------------------------
+
+    def leave(self) -> None:
+        """Ends the calls and asks the registrar to remove the binding; nothing is sent before the next pump."""
         self._closed = True
         for call in self.calls:
             call.hangup_now()
         registrar = self._line.registrar
-        try:
-            if registrar is not None:
-                registrar.stop(self._runtime.now())
-                self._runtime.pump()
-                async with asyncio.timeout(UNREGISTER_PATIENCE):
-                    await self._unbound.wait()
-        except TimeoutError:
-            log.info("no answer to the un-REGISTER of %s", self._line.address.text)
-        finally:
-            self._runtime.forget_registration(self)
-            self._registered = False
-            self._incoming.put_nowait(None)
-            self._events.close()
-            self._messages.close()
-            self._gone.set()
+        if registrar is not None:
+            registrar.stop(self._runtime.now())
+        else:
+            self._unbound.set()
+
+    async def left(self) -> None:
+        """The registrar has answered."""
+        await self._unbound.wait()
+
+    def remove(self) -> None:
+        """Removes the account, whatever the registrar knows of it. Idempotent."""
+        if self._gone.is_set():
+            return
+        self._closed = True
+        self._runtime.forget_registration(self)
+        self._registered = False
+        self._incoming.put_nowait(None)
+        self._events.close()
+        self._messages.close()
+        self._gone.set()
+
+    # -- told by the protocol core ---------------------------------------------------------------------------------
 
     def on_event(self, event: RegistrationEvent) -> None:
         """Told by the user agent: the registration changed."""

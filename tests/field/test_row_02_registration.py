@@ -20,6 +20,7 @@ from service.demo.registrar import Registrar
 from sipcore.config import Account, UserAgentConfig
 from sipcore.errors import RegistrationTimeout, ServerUnreachable, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
+from sipcore.protocol.flows import Flow
 from sipcore.protocol.stack import Stack
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
@@ -27,7 +28,7 @@ from tests.kit.loop_network import LoopNetwork
 from tests.kit.loops import both_loops
 from tests.kit.network import Conditions, Network
 from tests.kit.silent_engine import SilentEngine
-from tests.kit.virtual_time import virtual_time
+from tests.kit.virtual_time import VirtualTimeLoop, virtual_time
 from tests.protocol.desk import ScriptedRegistrar, always, bound
 
 MANY = 1000
@@ -172,6 +173,32 @@ async def test_a_thousand_accounts_are_closed_in_two_seconds(how: str) -> None:
         for line in lines:
             kinds = [type(event) async for event in line.events()]
             assert kinds in ([Registered, Unregistered], [Registered])
+
+
+@virtual_time
+async def test_a_machine_that_is_busy_closes_in_two_seconds_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each un-REGISTER takes 30 ms here; those that there is no time for are left out, and their bindings lapse."""
+    async with office() as scene:
+        lines = [scene.agent.add_account(scene.account(number)) for number in range(120)]
+        await asyncio.gather(*(line.wait_registered() for line in lines))
+        flows, loop = scene.agent._driver.flows, asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        send, sent = flows.send, []
+
+        def slowly(flow: Flow, data: bytes) -> None:
+            loop.work(0.03)
+            sent.append(data)
+            send(flow, data)
+
+        monkeypatch.setattr(flows, "send", slowly)
+        before = loop.time()
+        await scene.agent.close()
+        assert loop.time() - before <= 2.0
+        assert 10 <= len(sent) < 120
+        assert scene.agent.registrations == ()
+        assert not any(line.registered for line in lines)
+        for line in lines:
+            assert await drain(line) in (1, 2), "its readers are not left waiting"
 
 
 @virtual_time

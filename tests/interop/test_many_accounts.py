@@ -43,7 +43,13 @@ async def test_a_thousand_accounts_register_refresh_and_un_register(peers: Peers
         await asyncio.sleep(12)
         assert await bindings(kamailio) == MANY
         assert all(line.registered for line in lines)
-    assert await bindings(kamailio) == 0
+        # Closing the agent would do that as well, but no more of it than two seconds of this machine allow.
+        await asyncio.gather(*(line.unregister() for line in lines))
+        for _ in range(100):
+            if not (left := await bindings(kamailio)):
+                break
+            await asyncio.sleep(0.05)
+        assert left == 0
 
 
 async def test_a_thousand_accounts_are_closed_while_the_registrar_is_dead(peers: Peers) -> None:
