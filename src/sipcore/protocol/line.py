@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Line"]
 
+log = logging.getLogger(__name__)
+
+MAX_SERVICE_ROUTES = 8
+"""Values of one Service-Route; networks have one or two."""
 MAX_HOSTS = 64
 """Addresses of registrar and proxy that are remembered; the oldest is forgotten first."""
 
@@ -67,8 +72,9 @@ class Line:
         self._hosts: dict[str, None] = {}
         proxy = parse_outbound_proxy(account.outbound_proxy) if account.outbound_proxy else None
         self._proxy = proxy
-        self.routes = (f"<{proxy}>",) if proxy is not None else ()
-        """Pre-loaded Route of every request that opens a dialog (RFC 3261 §8.1.2)."""
+        self.register_routes = (f"<{proxy}>",) if proxy is not None else ()
+        """Pre-loaded Route of REGISTER (RFC 3261 §8.1.2)."""
+        self._service_route: tuple[NameAddr, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Line {self.address.aor}>"
@@ -103,6 +109,23 @@ class Line:
 
     def _to_proxy(self, proxy: Uri) -> Target:
         return target_of(proxy, transport=self.account.transport or None)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Pre-loaded Route of every other request outside a dialog: the outbound proxy (RFC 3261 §8.1.2), then what the
+        registrar wants requests to go through (RFC 3608 §6.1), which often begins with that proxy."""
+        service, proxy = self._service_route, self._proxy
+        if proxy is not None and service and target_of(service[0].uri) == target_of(proxy):
+            return tuple(str(each) for each in service)
+        return (*self.register_routes, *(str(each) for each in service))
+
+    def served_by(self, service_route: tuple[NameAddr, ...]) -> None:
+        """The Service-Route of a 2xx to REGISTER, which replaces that of the last one; empty: none (RFC 3608 §6.1)."""
+        loose = all(each.uri.scheme in ("sip", "sips") and "lr" in each.uri.parameters for each in service_route)
+        if not loose or len(service_route) > MAX_SERVICE_ROUTES:
+            log.warning("%s: a Service-Route of %d that cannot be followed", self.address.aor, len(service_route))
+            service_route = ()
+        self._service_route = service_route
 
     # -- its requests ----------------------------------------------------------------------------------------------
 
@@ -175,17 +198,29 @@ class Line:
         """The flow that the account is registered over, where ``target`` is what it was found for: the way through a
         NAT that is open already, to the server that knows us."""
         registrar = self.registrar
-        if registrar is None or target != self.target(self.address.registrar):
-            return None
-        return registrar.flow
+        flow = registrar.flow if registrar is not None else None
+        if flow is None or target == self.registrar_target:
+            return flow
+        port = target.port or (5061 if target.secure else 5060)
+        there = is_same_address(target.host, flow.remote[0]) if is_address(target.host) else False
+        return flow if there and (port, target.transport or "udp") == (flow.remote[1], flow.transport) else None
+
+    @property
+    def registrar_target(self) -> Target:
+        """Where REGISTER goes: the outbound proxy, else the registrar."""
+        return self._to_proxy(self._proxy) if self._proxy is not None else self._target(self.address.registrar)
 
     def target(self, uri: Uri) -> Target:
-        """Where a request for ``uri`` that opens a dialog goes: the outbound proxy, else the URI itself.
+        """Where a request for ``uri`` outside a dialog goes: the outbound proxy, else the first of the registrar's
+        Service-Route, else the URI itself.
 
         A URI at the account's own host and port that names no transport takes the account's.
         """
         if self._proxy is not None:
             return self._to_proxy(self._proxy)
+        return self._target(self._service_route[0].uri if self._service_route else uri)
+
+    def _target(self, uri: Uri) -> Target:
         home = self.address.registrar
         at_home = uri.host == home.host and uri.port == home.port
         return target_of(uri, transport=self.address.transport if at_home else None)

@@ -139,6 +139,11 @@ class Message:
         """Record-Route values, in message order (§20.30)."""
         return self._name_addrs("record-route")
 
+    @property
+    def service_routes(self) -> tuple[NameAddr, ...]:
+        """Service-Route values, in message order (RFC 3608 §5)."""
+        return self._name_addrs("service-route")
+
     def list_of(self, name: str) -> tuple[str, ...]:
         """Comma-separated tokens over all lines of a name: Allow, Supported, Require …"""
         return tuple(token for line in self.headers.get_all(name) for token in split_list(line))

@@ -1,6 +1,6 @@
 """Keeps one binding at a registrar (RFC 3261 §10.2): registers, refreshes ahead of time, recovers, un-registers.
 
-Left out: Path and Service-Route (RFC 3327, RFC 3608), several flows at once (RFC 5626 §4.2), GRUU (RFC 5627).
+Service-Route (RFC 3608) is kept by the line. Left out: several flows at once (RFC 5626 §4.2), GRUU (RFC 5627).
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ HELD = 30.0
 """Seconds that a flow has to have held for that to be at once."""
 MAX_MOVES = 3
 """Public addresses followed in a row: a NAT that gives each request another one is not chased."""
+PATH = ("Supported", "path")
+"""Proxies on the way to the registrar may put themselves on the way back (RFC 3327 §5.1); that is all we do for it."""
 STOP_PATIENCE = 1.0
 """Seconds that :meth:`RegistrarClient.stop` waits for the answer to a REGISTER under way before it sends its own."""
 
@@ -238,6 +240,7 @@ class RegistrarClient:
         self._has_turn = False
         self._request = None
         self.expires_at = None
+        self._line.served_by(())
         self._lose_flow()
         self._enter(RegistrarState.CLOSED)
 
@@ -260,10 +263,10 @@ class RegistrarClient:
                 to=address,
                 call_id=self._call_id,
                 next_cseq=self._next_cseq,
-                target=line.target(line.address.registrar),
-                routes=line.routes,
+                target=line.registrar_target,
+                routes=line.register_routes,
                 contact=self._contact,
-                headers=(("Expires", str(expires)), *line.account.register_headers),
+                headers=(("Expires", str(expires)), PATH, *line.account.register_headers),
                 digest=line.digest,
                 flow=self.flow,
                 seen=line.seen_as,
@@ -315,6 +318,7 @@ class RegistrarClient:
             self._unregister(now)
         elif response.status < 300:
             self.flow = request.flow
+            self._line.served_by(response.service_routes)
             self._bound(request, response, now)
             self._settle(request, response, now)
         elif response.status == 423 and self._obeys_minimum(response):
