@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sipcore.events import EndCause
+from sipcore.events import EndCause, Party
 from sipcore.protocol.invite_session import SessionState
-from sipcore.protocol.session_events import SessionMediaChanged
+from sipcore.protocol.session_events import SessionMediaChanged, SessionOfferSettled
 from tests.flows.scene import ALICE, BOB, Scene
 from tests.kit.network import Conditions
+from tests.kit.raw_peer import SDP_OFFER, RawPeer
 
 
 def test_hold_and_resume() -> None:
@@ -66,7 +67,27 @@ def test_a_reinvite_to_a_far_end_that_forgot_the_call_ends_it() -> None:
     scene.bob.stack.remove_dialog(dialog_id)
     here.reoffer.offer("sendonly", scene.network.now)
     ended = scene.alice.end_of(here)
-    assert (ended.cause, ended.code) == (EndCause.HANGUP, 481)
+    assert (ended.cause, ended.by, ended.code) == (EndCause.HANGUP, Party.REMOTE, 481)
+    assert ended.description.startswith("481 ")
+    assert "to our re-INVITE from sip:bob@192.0.2.2: the far end knows no such call any more" in ended.description
+
+
+def test_a_reinvite_that_a_proxy_gives_up_ends_the_call() -> None:
+    """§14.1 with §12.2.1.2: 408 says that nobody answers there; whoever asked for the offer hears of it, too."""
+    scene = Scene()
+    peer = RawPeer(scene.network, ("192.0.2.9", 5060), ALICE)
+    here = scene.alice.call("sip:raw@192.0.2.9")
+    scene.network.run(scene.network.now + 0.05)
+    peer.respond(peer.heard("INVITE")[0], 200, body=SDP_OFFER)
+    here.reoffer.offer("sendonly", scene.network.now)
+    scene.network.run(scene.network.now + 0.05)
+    peer.respond(peer.heard("INVITE")[-1], 408)
+    ended = scene.alice.end_of(here)
+    assert (ended.cause, ended.by, ended.code) == (EndCause.TIMEOUT, Party.NETWORK, 408)
+    assert "to our re-INVITE from sip:raw@192.0.2.9: the far end is not reached any more" in ended.description
+    (settled,) = scene.alice.happened(here, SessionOfferSettled)
+    assert settled.error is not None
+    assert settled.error.code == 408
 
 
 def test_a_refused_offer_changes_nothing() -> None:

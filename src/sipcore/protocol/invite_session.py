@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sipcore.config import CallPolicy
 from sipcore.errors import CallTimeout
 from sipcore.events import EndCause, Party
-from sipcore.protocol.builder import make_response
+from sipcore.protocol.builder import make_response, reason_phrase
 from sipcore.protocol.dialog import Dialog, DialogId
 from sipcore.protocol.dialog_requests import DialogRequests
 from sipcore.protocol.hangup import Bye, Unheard
@@ -363,10 +363,15 @@ class InviteSession:
         sentence = f"No ACK from {self.peer}"
         self.end(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, CallTimeout(sentence, code=408)), now)
 
-    def gone(self, response: Response, now: float) -> None:
-        """481 to a request inside the dialog: for the far end there is no such call, so for this one there is none."""
-        sentence = f"{response.status} {response.reason} from {self.peer}: the far end knows no such call"
-        self.break_off(SessionEnded(EndCause.HANGUP, Party.REMOTE, response.status, sentence, None), now)
+    def gone(self, method: str, response: Response, now: float) -> None:
+        """481 or 408 to a request inside the dialog (§12.2.1.2): for the far end there is no such call, or nobody
+        reaches it any more; so for this one there is none."""
+        what = f"{response.status} {response.reason or reason_phrase(response.status)} to our {method} from {self.peer}"
+        if response.status == 408:
+            cause, by, sentence = EndCause.TIMEOUT, Party.NETWORK, f"{what}: the far end is not reached any more"
+        else:
+            cause, by, sentence = EndCause.HANGUP, Party.REMOTE, f"{what}: the far end knows no such call any more"
+        self.break_off(SessionEnded(cause, by, response.status, sentence, None), now)
 
     def learn(self, message: Message) -> None:
         """What a message of the far end says about its abilities (§20.5); one that says nothing changes nothing."""

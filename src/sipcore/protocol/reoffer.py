@@ -258,7 +258,9 @@ class Reoffer:
         offer = self._over()
         wait = self._wait_of(response)
         if response.status in (481, 408):
-            session.gone(response, now)
+            sentence = f"{response.status} {response.reason or reason_phrase(response.status)} from {session.peer}"
+            self._settle(offer, HoldRejected(sentence, code=response.status))
+            session.gone("re-INVITE", response, now)
         elif wait is not None and offer is not None and offer.attempts < MAX_ATTEMPTS and session.connected:
             # A newer wish has taken its place already.
             if self._wanted is None:

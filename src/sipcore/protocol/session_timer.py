@@ -226,7 +226,7 @@ class SessionTimer:
                 self._update_works = False
                 self.on_refresh(now)
             case 481:
-                session.gone(response, now)
+                session.gone("UPDATE", response, now)
             case 408:
                 self._ran_out(f"{session.peer} did not answer our refresh", now)
             case _:
