@@ -115,7 +115,7 @@ async def test_the_grpc_client_lives_through_a_call_and_barges_in(tmp_path: Path
             "grpc_client.py",
             f"alice@{far_end.address}",
             "echo",
-            "chime.wav",
+            *["chime.wav"] * 5,  # long enough for a barge-in that comes late on a busy machine
             "--server",
             str(server.grpc_address),
             "--barge-in",
@@ -124,7 +124,7 @@ async def test_the_grpc_client_lives_through_a_call_and_barges_in(tmp_path: Path
         )
         text = await output(client)
     assert "playing was cut short" in text
-    assert re.search(r"PlaybackCancelled .* 0\.\d+ s of 0\.90 s were played", text)
+    assert re.search(r"PlaybackCancelled .* \d\.\d+ s of 4\.50 s were played", text)
     assert text.count("SESSION_ENDED") == 2, "as an answer, and in the history"
 
 
