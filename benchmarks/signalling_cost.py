@@ -323,7 +323,7 @@ def profile(layer: str, role: str, options: argparse.Namespace) -> None:
     LAYERS[layer](role, options.calls)
     profiler.disable()
     print(f"{layer} as {role}, {options.calls} calls")
-    pstats.Stats(profiler).sort_stats("tottime").print_stats(options.lines)
+    pstats.Stats(profiler).sort_stats(options.sort).print_stats(options.lines)
 
 
 def main() -> None:
@@ -338,6 +338,7 @@ def main() -> None:
     parser.add_argument("--role", choices=ROLES, help="one role only")
     parser.add_argument("--layer", choices=LAYERS, help="one layer only")
     parser.add_argument("--profile", choices=LAYERS, help="where the time of one layer goes, instead of the table")
+    parser.add_argument("--sort", choices=("tottime", "cumtime"), default="tottime", help="of the profile")
     parser.add_argument("--lines", type=int, default=45, help="of the profile (default 45)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out", help="folder for the JSON")
     options = parser.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sipcore.protocol.ids import has_cookie
 from sipcore.protocol.routing import request_line_and_routes, target_of
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Dialog", "DialogId"]
 
 
-@dataclass(frozen=True, slots=True)
-class DialogId:
+class DialogId(NamedTuple):
     """What identifies a dialog at this end (RFC 3261 §12)."""
 
     call_id: str

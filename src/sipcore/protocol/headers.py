@@ -61,11 +61,13 @@ def canonical_name(name: str) -> str:
 class Headers:
     """Header fields in order: a multi-map that ignores case and knows the compact names."""
 
-    __slots__ = ("_cache", "_items")
+    __slots__ = ("_cache", "_first", "_items")
 
     def __init__(self) -> None:
         self._items: list[tuple[str, str, str]] = []
         """Key in lower case, name as written, value."""
+        self._first: dict[str, str] = {}
+        """The first value by key: most names are asked for more often than they are there."""
         self._cache: dict[str, object] = {}
         """Typed values by key."""
 
@@ -81,25 +83,16 @@ class Headers:
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value."""
         usual = _NAMES.get(name)
-        key = usual[0] if usual is not None else self.key(name)
-        for known, _, value in self._items:
-            if known == key:
-                return value
-        return default
+        return self._first.get(usual[0] if usual is not None else self.key(name), default)
 
     def get_all(self, name: str) -> list[str]:
         """All values, one per line of the message."""
         key = self.key(name)
-        return [value for known, _, value in self._items if known == key]
+        return [value for known, _, value in self._items if known == key] if key in self._first else []
 
-    def fill(self, lines: list[str]) -> tuple[dict[str, str], str]:
-        """Appends lines as they came.
-
-        Returns:
-            The values of headers that may come only once, by key, and what is wrong with the lines; empty if
-            nothing is.
-        """
-        single: dict[str, str] = {}
+    def fill(self, lines: list[str]) -> str:
+        """Appends lines as they came. Returns what is wrong with them; empty if nothing is."""
+        items, first = self._items, self._first
         defect = ""
         for line in lines:
             name, colon, value = line.partition(":")
@@ -111,11 +104,12 @@ class Headers:
                     continue
                 key = self.key(name)
                 known = (key, _CANONICAL.get(key, name))
+            key, name = known
             value = value.strip()
-            self._items.append((*known, value))
-            if known[0] in _SINGLE and single.setdefault(known[0], value) != value:
-                defect = f"{known[1]} more than once"
-        return single, defect
+            items.append((key, name, value))
+            if first.setdefault(key, value) != value and key in _SINGLE:
+                defect = f"{name} more than once"
+        return defect
 
     def add(self, name: str, value: str) -> None:
         """Appends a line."""
@@ -124,6 +118,7 @@ class Headers:
             key = self.key(name)
             usual = (key, _CANONICAL.get(key, name))
         self._items.append((*usual, value))
+        self._first.setdefault(usual[0], value)
         if self._cache:
             self._cache.pop(usual[0], None)
 
@@ -131,6 +126,7 @@ class Headers:
         """Puts a line before all others."""
         key = self.key(name)
         self._items.insert(0, (key, _CANONICAL.get(key, name), value))
+        self._first[key] = value
         self._cache.pop(key, None)
 
     def set(self, name: str, value: str) -> None:
@@ -140,6 +136,7 @@ class Headers:
             if known == key:
                 rest = [item for item in self._items[position + 1 :] if item[0] != key]
                 self._items[position:] = [(key, _CANONICAL.get(key, name), value), *rest]
+                self._first[key] = value
                 self._cache.pop(key, None)
                 return
         self.add(name, value)
@@ -149,12 +146,14 @@ class Headers:
         key = self.key(name)
         position = next(index for index, item in enumerate(self._items) if item[0] == key)
         self._items[position] = (key, self._items[position][1], value)
+        self._first[key] = value
         self._cache.pop(key, None)
 
     def remove(self, name: str) -> None:
         """Removes all lines of a name."""
         key = self.key(name)
         self._items = [item for item in self._items if item[0] != key]
+        self._first.pop(key, None)
         self._cache.pop(key, None)
 
     @property
@@ -175,7 +174,7 @@ class Headers:
     def copy(self) -> Headers:
         """An independent copy."""
         clone = Headers()
-        clone._items, clone._cache = self._items.copy(), self._cache.copy()
+        clone._items, clone._first, clone._cache = self._items.copy(), self._first.copy(), self._cache.copy()
         return clone
 
     def cached(self, name: str, value: T) -> T:

@@ -43,11 +43,11 @@ class Ids:
 
     def cseq(self) -> int:
         """A first CSeq number, well below 2**31 so that it may rise (§8.1.1.5)."""
-        return self._rng.randrange(1, 2**16)
+        return 1 + self._rng.getrandbits(16)
 
     def session_id(self) -> int:
         """The o= line's session id and first version (RFC 8866 §5.2)."""
-        return self._rng.randrange(1, 2**53)
+        return 1 + self._rng.getrandbits(52)
 
     def secret(self, octets: int) -> bytes:
         """Octets that nobody shall be able to guess: a master key and salt (RFC 4568 §6.1)."""

@@ -459,5 +459,6 @@ class InviteSession:
         return self.dialog.id if self.dialog is not None else None
 
     def _enter(self, state: SessionState) -> None:
-        log.debug("call %s: %s -> %s", self.call_id, self.state.value, state.value)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("call %s: %s -> %s", self.call_id, self.state.value, state.value)
         self.state = state

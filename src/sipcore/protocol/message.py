@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 
 from sipcore.protocol.headers import Headers, canonical_name
 from sipcore.protocol.redaction import without_password
-from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Params, Uri, Via, split_list
+from sipcore.protocol.values import CSeq, MalformedValue, NameAddr, Uri, Via, split_list
 
 __all__ = ["METHODS", "Message", "Request", "Response"]
 
@@ -71,19 +71,22 @@ class Message:
     @property
     def via_count(self) -> int:
         """How many Via values there are; a response that reaches a user agent has one (§8.1.3.3)."""
-        return len(self.via_texts)
+        lines = self.headers.get_all("Via")
+        return 1 if len(lines) == 1 and "," not in lines[0] else len(self.via_texts)
 
     def stamp_via(self, *, received: str | None, rport: int | None) -> None:
         """Writes where a request came from into its top Via (§18.2.1, RFC 3581 §4); the rest stays as written."""
-        changes = {"received": received, "rport": None if rport is None else str(rport)}
-        wanted = {name: value for name, value in changes.items() if value is not None}
+        wanted: dict[str, str | None] = {}
+        if received is not None:
+            wanted["received"] = received
+        if rport is not None:
+            wanted["rport"] = str(rport)
         if not wanted:
             return
-        lines = self.headers.get_all("Via")
-        top, *others = split_list(lines[0])
-        sent_by, semicolon, parameters = top.partition(";")
-        stamped = sent_by.rstrip() + str(Params.parse(semicolon + parameters).with_(**wanted))
-        self.headers.replace_first("Via", ", ".join((stamped, *others)))
+        line = self._mandatory("Via")
+        top, *others = split_list(line) if "," in line else [line]
+        stamped = top.partition(";")[0].rstrip() + str(self.via.params.with_(**wanted))
+        self.headers.replace_first("Via", ", ".join((stamped, *others)) if others else stamped)
 
     @property
     def from_(self) -> NameAddr:

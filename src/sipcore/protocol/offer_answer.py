@@ -34,6 +34,7 @@ NOISE = "CN"
 EVENTS = "0-15"
 """Events understood: the sixteen keys (RFC 4733 §3.2)."""
 CLOCK_RATE = 8000
+BROADCAST = IPv4Address("255.255.255.255")
 PTIMES = range(10, 61, 10)
 """Milliseconds of audio a packet may hold; what a peer asks for is rounded down to one of them."""
 
@@ -262,6 +263,8 @@ class OfferAnswer:
     # -- shared ----------------------------------------------------------------------------------------------------
 
     def _offered_formats(self) -> tuple[PayloadFormat, ...]:
+        if self._settled is None and not self._meanings:
+            return _first_offer(self._codecs)
         formats = list(self._settled.formats) if self._settled is not None else []
         for name, preferred in (*((codec, CODECS[codec]) for codec in self._codecs), (EVENT, EVENT_PAYLOAD_TYPE)):
             if all(each.name != name for each in formats):
@@ -332,7 +335,7 @@ class OfferAnswer:
             address = _ip(audio.connection)
         except ValueError:
             raise MediaNotAcceptable("the description has no IP address for its audio", code=488) from None
-        if address.is_multicast or address == IPv4Address("255.255.255.255"):
+        if address.is_multicast or address == BROADCAST:
             raise MediaNotAcceptable("the description's audio address is no single host's", code=488)
         try:
             version = _ip(self._host).version
@@ -372,6 +375,13 @@ class OfferAnswer:
 
     def _origin(self, family: str) -> str:
         return f"- {self._session_id} {self._version} IN {family} {self._host}"
+
+
+@lru_cache(64)
+def _first_offer(codecs: tuple[str, ...]) -> tuple[PayloadFormat, ...]:
+    """What is offered while nothing has been agreed on."""
+    audio = (PayloadFormat(CODECS[name], name, CLOCK_RATE) for name in dict.fromkeys(codecs))
+    return (*audio, PayloadFormat(EVENT_PAYLOAD_TYPE, EVENT, CLOCK_RATE))
 
 
 def _parse(body: bytes) -> SessionDescription:

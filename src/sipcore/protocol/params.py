@@ -79,7 +79,7 @@ class Params(Mapping[str, "str | None"]):
         items: dict[str, str | None] = {}
         for part in split_list(text, ";"):
             name, equals, value = part.partition("=")
-            key = _param_key(name, escaped=escaped)
+            key = _param_key(name, escaped=True) if escaped else name.strip().lower()
             if key and key not in items:
                 value = value.lstrip()
                 if escaped:
@@ -117,9 +117,9 @@ class Params(Mapping[str, "str | None"]):
     def with_(self, **changes: str | None) -> Params:
         """A copy with parameters set; underscores in names become hyphens. The rest keeps its spelling."""
         renamed = {name.replace("_", "-"): value for name, value in changes.items()}
-        kept = self.without(*renamed)
-        text = str(kept) + "".join(_spelled(name, value) for name, value in renamed.items())
-        return self._of({**kept, **renamed}, text)
+        kept = self if self._items.keys().isdisjoint(renamed) else self.without(*renamed)
+        text = str(kept) + "".join([_spelled(name, value) for name, value in renamed.items()])
+        return self._of({**kept._items, **renamed}, text)  # noqa: SLF001 - same class
 
     def without(self, *names: str) -> Params:
         """A copy that lacks parameters. The rest keeps its spelling."""

@@ -35,8 +35,10 @@ def target_of(uri: Uri, *, transport: Transport | None = None) -> Target:
         uri: a ``sip:`` or ``sips:`` URI (the top Route, else the request URI).
         transport: used where the URI names none.
     """
-    maddr = uri.parameters.get("maddr")
     secure = uri.scheme == "sips"
+    if not uri.parameters:
+        return Target(uri.host, uri.port, "tls" if secure else transport, secure)
+    maddr = uri.parameters.get("maddr")
     chosen: Transport | None
     match uri.parameters.get("transport", "") or "":
         case named if named.lower() == "udp":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class MediaDescription:
 
     def attribute(self, name: str) -> str | None:
         """The first value of an attribute; empty for a flag."""
-        return next((value for known, value in self.attributes if known == name), None)
+        for known, value in self.attributes:
+            if known == name:
+                return value
+        return None
 
     @property
     def is_audio(self) -> bool:
@@ -99,22 +103,34 @@ class MediaDescription:
             implied: meanings of payload types that come without rtpmap, beside :data:`STATIC_FORMATS`; what neither
                 names is left out.
         """
-        named = {each.payload_type: each for each in (*STATIC_FORMATS, *implied)}
-        parameters: dict[int, str] = {}
-        for name, value in self.attributes:
-            if name == "rtpmap" and (match := _RTPMAP.match(value)):
-                number = int(match[1])
-                named[number] = PayloadFormat(number, match[2].upper(), int(match[3]), int(match[4] or 1))
-            elif name == "fmtp":
-                text, _, rest = value.partition(" ")
-                parameters[_number(text, 127)] = rest.strip()
-        numbers = (_number(text, 127) for text in self.formats)
-        return [replace(named[each], parameters=parameters.get(each, "")) for each in numbers if each in named]
+        described = tuple(each for each in self.attributes if each[0] in ("rtpmap", "fmtp"))
+        return list(_payload_formats(tuple(self.formats), described, tuple(implied)))
+
+
+@lru_cache(256)
+def _payload_formats(
+    types: tuple[str, ...], attributes: tuple[tuple[str, str], ...], implied: tuple[PayloadFormat, ...]
+) -> tuple[PayloadFormat, ...]:
+    """See :meth:`MediaDescription.payload_formats`. Remembered: all calls of a far end say the same."""
+    named = {each.payload_type: each for each in (*STATIC_FORMATS, *implied)}
+    parameters: dict[int, str] = {}
+    for name, value in attributes:
+        if name == "rtpmap" and (match := _RTPMAP.match(value)):
+            number = int(match[1])
+            named[number] = PayloadFormat(number, match[2].upper(), int(match[3]), int(match[4] or 1))
+        elif name == "fmtp":
+            text, _, rest = value.partition(" ")
+            parameters[_number(text, 127)] = rest.strip()
+    numbers = (_number(text, 127) for text in types)
+    return tuple(replace(named[each], parameters=parameters.get(each, "")) for each in numbers if each in named)
 
 
 def _direction(attributes: list[tuple[str, str]], default: Direction) -> Direction:
-    names = {name for name, _ in attributes}
-    return next((direction for direction in DIRECTIONS if direction in names), default)
+    names = dict(attributes)
+    for direction in DIRECTIONS:
+        if direction in names:
+            return direction
+    return default
 
 
 def _number(text: str, highest: int) -> int:

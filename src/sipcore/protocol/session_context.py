@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from sipcore.errors import (
@@ -59,6 +60,7 @@ SUPPORTED_EXTENSIONS: tuple[str, ...] = ("replaces", "norefersub", "timer", "100
 """Option tags for Supported and for the check of Require (RFC 3261 §8.2.2.3)."""
 
 
+@cache
 def capabilities(*, reliable: bool = True) -> tuple[tuple[str, str], ...]:
     """Allow and Supported, for every request and 2xx that makes or refreshes a session (§13.2.1, RFC 4028 §7.1).
 

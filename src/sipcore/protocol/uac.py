@@ -363,7 +363,7 @@ class Uac:
 
 def _size(request: Request) -> int:
     """Bytes on the wire, about."""
-    fields = sum(len(name) + len(value) + 4 for name, value in request.headers.items())
+    fields = sum([len(name) + len(value) + 4 for _, name, value in request.headers.lines])
     return len(request.method) + len(str(request.uri)) + 14 + fields + len(request.body) + VIA
 
 

@@ -34,6 +34,10 @@ _SIMPLE_URI = re.compile(
 )
 """What nearly all URIs look like; the others take the long way."""
 _SIMPLE_NAME_ADDR = re.compile(r"""(?:"([^"\\]*)"[ \t]*|([^"<>;,:]*))<([^<>]+)>[ \t]*(;.*)?\Z""")
+_SIMPLE_VIA = re.compile(
+    r"SIP/2\.0/([A-Z]+) ([A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_.])?)(?::([1-9][0-9]{0,4}))?(;.*)?\Z", re.DOTALL
+)
+"""What nearly all Via values look like; the others take the long way."""
 _CACHE_SIZE = 4096
 """URIs and name-addrs remembered: those of a call come again in each of its messages."""
 _CACHED_LENGTH = 256
@@ -301,6 +305,12 @@ class Via:
         Raises:
             MalformedValue: it is none.
         """
+        simple = _SIMPLE_VIA.match(text)
+        if simple is not None:
+            transport, host, digits, parameters = simple.groups()
+            port = int(digits) if digits else None
+            if port is None or port < 65536:
+                return cls(transport, host.lower(), port, Params.parse(parameters or ""))
         protocol, semicolon, parameters = text.partition(";")
         pieces = [piece.strip() for piece in protocol.split("/", 2)]
         if len(pieces) != 3 or pieces[0].upper() != "SIP" or not _VERSION.match(pieces[1]):

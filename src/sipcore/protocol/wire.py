@@ -65,9 +65,9 @@ def parse_message(data: bytes) -> Request | Response:
     message = _start_line(first_line)
     if len(lines) > MAX_HEADERS:
         raise MalformedMessage(f"more than {MAX_HEADERS} header lines")
-    single, defect = message.headers.fill(lines)
-    _check(message, first_line, single, defect)
-    message.body = _body(message, single.get("content-length"), body)
+    defect = message.headers.fill(lines)
+    _check(message, first_line, defect)
+    message.body = _body(message, message.headers.get("Content-Length"), body)
     return message
 
 
@@ -105,18 +105,18 @@ def _request_uri(text: str) -> Uri:
     return uri
 
 
-def _check(message: Request | Response, first_line: str, single: dict[str, str], defect: str) -> None:
+def _check(message: Request | Response, first_line: str, defect: str) -> None:
     """Refuses a message that lacks what every message has (§8.1.1), as far as it can still be answered."""
     request = message if isinstance(message, Request) else None
     try:
-        message.via  # noqa: B018 - parsing is the check
+        via = message.via  # parsing is the check
         message.from_  # noqa: B018
         message.to  # noqa: B018
-        if not single.get("call-id"):
+        if not message.call_id:
             raise MalformedValue("Call-ID is missing")
         cseq = message.cseq
     except MalformedValue as error:
-        answerable = request if request is not None and _answerable(request, single) else None
+        answerable = request if request is not None and _answerable(request) else None
         raise MalformedMessage(str(error), request=answerable) from None
     if request is not None:
         if not first_line.rstrip().upper().endswith(" SIP/2.0"):
@@ -126,22 +126,22 @@ def _check(message: Request | Response, first_line: str, single: dict[str, str],
         if cseq.method != request.method:
             status = 400 if request.method in METHODS else 501
             raise MalformedMessage("the CSeq method is not the request's", status=status, request=request)
-        if not all(text[:3].upper() == "SIP" for text in request.via_texts):
+        if request.via_count > 1 and not all(text[:3].upper() == "SIP" for text in request.via_texts):
             raise MalformedMessage("a separator in Via separates nothing", request=request)
-    if message.via.version != "2.0":
+    if via.version != "2.0":
         raise MalformedMessage("Via is of another version than the message", request=request)
     if defect:
         raise MalformedMessage(defect, request=request)
 
 
-def _answerable(request: Request, single: dict[str, str]) -> bool:
+def _answerable(request: Request) -> bool:
     """Whether a response finds its way, and its transaction there (§17.1.3). It copies what there is: what the request
     lacks is what it is refused for (RFC 4475 §3.3.1)."""
     try:
         request.via  # noqa: B018 - parsing is the check
     except MalformedValue:
         return False
-    return "cseq" in single
+    return "CSeq" in request.headers
 
 
 def _body(message: Request | Response, length_text: str | None, rest: bytes) -> bytes:
