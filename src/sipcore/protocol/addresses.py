@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -38,6 +39,8 @@ _URI_TAIL = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]*\Z")
 """What may stand behind the host: parameters and headers, escaped as §25.1 has it."""
 _USER_SAFE = "-_.!~*'()&=+$,;?/"
 """Characters of a user part that need no escape (§25.1 unreserved and user-unreserved), beside letters and digits."""
+_PLAIN_USER = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]*\Z")
+"""The same, as a whole."""
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _PASSWORD = re.compile(r"\A((?>\s*(?:sips?:)?)[^:@]*):.*@", re.IGNORECASE | re.DOTALL)
 
@@ -208,6 +211,8 @@ def _sip_uri(value: str, text: str, field: str) -> Uri:
 
 def escaped_user(user: str) -> str:
     """The user part as §19.1.2 has it on the wire: reserved characters escaped, escapes that are there kept."""
+    if _PLAIN_USER.match(user):
+        return user
     pieces = []
     position = 0
     for escape in _ESCAPED.finditer(user):
@@ -216,6 +221,7 @@ def escaped_user(user: str) -> str:
     return "".join((*pieces, quote(user[position:], safe=_USER_SAFE + ":")))
 
 
+@lru_cache(1024)
 def _is_host(host: str) -> bool:
     """Whether it can be a domain name (RFC 1035 §2.3.1, ``_`` tolerated) or an address."""
     if ":" in host:

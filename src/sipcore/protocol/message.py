@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar, cast
 
 from sipcore.protocol.headers import Headers, canonical_name
@@ -13,6 +14,8 @@ __all__ = ["METHODS", "Message", "Request", "Response"]
 MOST_VALUES = 1024
 """Values of one header that are looked at: a datagram of commas holds 30,000, which would cost as much as a hundred
 honest messages."""
+_WANTS_RPORT = re.compile(r"([^;,\"<]*[^;,\"<\s](?:;branch=[^;,\"\s]+)?);rport((?:;branch=[^;,\"\s]+)?)\Z")
+"""A Via value that holds nothing but a branch and an empty ``rport``: what nearly all peers send."""
 METHODS = frozenset(
     {
         "ACK",
@@ -84,9 +87,13 @@ class Message:
         if not wanted:
             return
         line = self._mandatory("Via")
-        top, *others = split_list(line) if "," in line else [line]
+        plain = _WANTS_RPORT.match(line)
+        if plain is not None and received is not None and rport is not None:
+            self.headers.replace_first("Via", f"{plain[1]}{plain[2]};received={received};rport={rport}")
+            return
+        top, *others = split_list(line)
         stamped = top.partition(";")[0].rstrip() + str(self.via.params.with_(**wanted))
-        self.headers.replace_first("Via", ", ".join((stamped, *others)) if others else stamped)
+        self.headers.replace_first("Via", ", ".join((stamped, *others)))
 
     @property
     def from_(self) -> NameAddr:

@@ -133,6 +133,11 @@ class OfferAnswer:
         """Payload types that the peer has named."""
         self._settled: _Settled | None = None
 
+    def __copy__(self) -> OfferAnswer:
+        clone = object.__new__(OfferAnswer)
+        clone.__dict__.update(self.__dict__)
+        return clone
+
     @property
     def current(self) -> NegotiatedMedia | None:
         """What the newest finished exchange settled."""
