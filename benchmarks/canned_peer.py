@@ -1,14 +1,19 @@
-"""The far end of a call as fixed text: no state but a number, no timer, no socket."""
+"""The far end of a call as fixed text: no state but a number, no timer, no signalling socket."""
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 
 __all__ = ["HERE", "CannedCallee", "CannedCaller"]
 
 HERE = "127.0.0.1"
+EARS = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+"""Where audio of the agent goes. Nobody reads it, but it is not refused, which would cost the agent more."""
+EARS.bind((HERE, 0))
 SDP = (
-    f"v=0\r\no=bench 1 1 IN IP4 {HERE}\r\ns=-\r\nc=IN IP4 {HERE}\r\nt=0 0\r\nm=audio 30000 RTP/AVP 0 8 101\r\n"
+    f"v=0\r\no=bench 1 1 IN IP4 {HERE}\r\ns=-\r\nc=IN IP4 {HERE}\r\nt=0 0\r\n"
+    f"m=audio {EARS.getsockname()[1]} RTP/AVP 0 8 101\r\n"
     "a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"
     "a=ptime:20\r\na=sendrecv\r\n"
 )
