@@ -21,19 +21,11 @@ from sipcore.protocol.identity import ACCOUNT_ITSELF
 from sipcore.protocol.ids import Ids
 from sipcore.protocol.invite_session import InviteSession
 from sipcore.protocol.line import Line
+from sipcore.protocol.outside import Outside
 from sipcore.protocol.pace import Pace
 from sipcore.protocol.registrar_client import RegistrarClient
 from sipcore.protocol.replaces import find_replaced
-from sipcore.protocol.routing import asks_for_secure_contact
-from sipcore.protocol.session_context import (
-    SDP,
-    SUPPORTED_EXTENSIONS,
-    capabilities,
-    refusal_of_method,
-    takes_sdp,
-    unreadable_body,
-    warning,
-)
+from sipcore.protocol.session_context import capabilities
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionEvent
 from sipcore.protocol.sources import peer_of
 from sipcore.protocol.stack_events import (
@@ -81,8 +73,6 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_DIALOGS = 256
 """How many ended dialogs a Replaces header field can still name (RFC 3891 §3: 603 instead of 481)."""
-_SCHEMES = ("sip", "sips", "tel")
-"""Of request URIs (§8.2.2.1)."""
 
 RequestHandler = Callable[[Request, "ServerTransaction", float], "Response | None"]
 """Answers an out-of-dialog request: returns the final response, or None to answer it later."""
@@ -111,6 +101,7 @@ class Stack:
         self.uac: UacCore = Uac(layer=self.layer, flows=self, user_agent=user_agent)
         self.standalone = Standalone(self)
         """Requests that make no dialog."""
+        self._outside = Outside(self)
         self.lines: dict[str, Line] = {}
         """By token."""
         self.register_pace = Pace(config.register_rate, max(1, round(config.register_rate / 2)))
@@ -372,72 +363,23 @@ class Stack:
             session = self._dialogs.get(DialogId(request.call_id, request.to_tag, request.from_tag))
             if session is None:
                 self.respond(transaction, 481, now)
-            elif request.method == "BYE" or not self._requires_too_much(transaction, request, now):
+            elif request.method == "BYE" or not self._outside.requires_too_much(transaction, request, now):
                 # A BYE ends the session whatever it requires: its sender is gone, refused or not (§15.1.1).
                 session.on_request(transaction, request, now)
-            return
-        if request.uri.scheme not in _SCHEMES:
-            self.respond(transaction, 416, now)
-            return
-        if self._requires_too_much(transaction, request, now):
-            return
-        handler = self.request_handlers.get(request.method)
-        if handler is not None:
-            response = handler(request, transaction, now)
-            if response is not None:
-                self.layer.respond(transaction, response, now)
-            return
-        match request.method:
-            case "INVITE":
-                self._on_invite(transaction, request, now)
-            case "OPTIONS":
-                accept = ("Accept", f"{SDP}, text/plain")
-                self.respond(transaction, 200, now, headers=(accept,))
-            case "MESSAGE":
-                line = self.admission.line_for(request, transaction.flow.remote[0])
-                self.standalone.on_message(line, transaction, request, now)
-            case "BYE" | "UPDATE" | "NOTIFY" | "REFER" | "INFO":
-                self.respond(transaction, 481, now)
-            case method:
-                self.respond(transaction, refusal_of_method(method), now)
+        else:
+            self._outside.on_request(transaction, request, now)
 
-    def _on_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        unreadable = unreadable_body(request)
-        if unreadable:
-            self.respond(transaction, 415, now, headers=unreadable)
-            return
-        if not takes_sdp(request):
-            self.respond(transaction, 406, now, headers=(warning(transaction.flow, f"Accept leaves out {SDP}"),))
-            return
-        host = transaction.flow.remote[0]
-        line = self.admission.line_for(request, host)
-        if line is None:
-            self.respond(transaction, 404, now)
-            return
-        replaced = find_replaced(request, line.identity, self._dialogs, self._over)
-        if isinstance(replaced, int):
-            self.respond(transaction, replaced, now)
-            return
-        identity = line.identity_in(secure=asks_for_secure_contact(request))
-        session = InviteSession(self, identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri))
-        session.replaces = replaced
-        try:
-            session.as_callee(transaction)
-        except ValueError:
-            self.respond(transaction, 400, now, reason="Missing Contact")
-            return
+    def replaced_by(self, request: Request, line: Line) -> InviteSession | int | None:
+        """The call in whose place an INVITE asks to come; see :func:`~sipcore.protocol.replaces.find_replaced`."""
+        return find_replaced(request, line.identity, self._dialogs, self._over)
+
+    def take_call(self, session: InviteSession, transaction: ServerTransaction, line: Line) -> None:
+        """A call for ``line`` has come in; the shell has it ring."""
         self._unanswered[transaction] = session
-        peer = peer_of(host)
+        peer = peer_of(transaction.flow.remote[0])
         self.admission.unanswered.add(session, peer)
         self.admission.calls.add(session, peer)
         self._events.append(SessionIncoming(session, line))
-
-    def _requires_too_much(self, transaction: ServerTransaction, request: Request, now: float) -> bool:
-        """§8.2.2.3: an extension we do not have gets 420."""
-        missing = [option for option in request.list_of("Require") if option not in SUPPORTED_EXTENSIONS]
-        if missing:
-            self.respond(transaction, 420, now, headers=(("Unsupported", ", ".join(missing)),))
-        return bool(missing)
 
     def on_ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""
