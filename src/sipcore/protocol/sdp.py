@@ -193,6 +193,9 @@ def parse_sdp(body: bytes) -> SessionDescription:
         if not equals:
             continue
         match kind.strip():
+            case "a":  # most lines are
+                name, _, content = value.partition(":")
+                (session if current is None else current).attributes.append((name.strip().lower(), content.strip()))
             case "v":
                 versioned = True
             case "o":
@@ -203,9 +206,6 @@ def parse_sdp(body: bytes) -> SessionDescription:
                     session.family, session.connection = family, address
                 else:
                     current.family, current.connection = family, address
-            case "a":
-                name, _, content = value.partition(":")
-                (session if current is None else current).attributes.append((name.strip().lower(), content.strip()))
             case "m":
                 if len(session.media) >= MAX_MEDIA:
                     raise MalformedSdp(f"more than {MAX_MEDIA} media sections")

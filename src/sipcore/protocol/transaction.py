@@ -23,6 +23,7 @@ from sipcore.protocol.transaction_tables import (
     Timer,
     Transition,
 )
+from sipcore.protocol.values import NameAddr
 from sipcore.protocol.wire import Request, Response, serialize
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ class ClientTransaction(Transaction):
 class ServerTransaction(Transaction):
     """The answering side of one request (RFC 3261 §17.2)."""
 
-    __slots__ = ("_data", "key", "last_status", "reply_flow", "to_tag")
+    __slots__ = ("_data", "_to", "key", "last_status", "reply_flow")
 
     def __init__(self, context: TransactionContext, request: Request, flow: Flow, reply_flow: Flow, now: float) -> None:
         """``flow`` is where the request came from, ``reply_flow`` where its responses go (§18.2.2)."""
@@ -311,11 +312,16 @@ class ServerTransaction(Transaction):
         self.reply_flow = reply_flow
         self.last_status = 0
         """Of the last response sent; 0 before the first."""
-        self.to_tag = ""
-        """The To tag of the last response sent."""
+        self._to = ""
+        """To of the last response sent."""
         self.key: tuple[str, ...] = ()
         """What its layer finds it by."""
         self._start(now)
+
+    @property
+    def to_tag(self) -> str:
+        """The To tag of the last response sent."""
+        return NameAddr.parse(self._to).tag if self._to else ""
 
     def on_request(self, now: float) -> None:
         """A retransmission of the request arrived."""
@@ -358,5 +364,5 @@ class ServerTransaction(Transaction):
     def _send(self, response: Response) -> None:
         self._data = serialize(response)
         self.last_status = response.status
-        self.to_tag = response.to_tag
+        self._to = response.headers.get("To") or ""
         self._context.transmit(self.reply_flow, self._data)
