@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from sipcore.net import stream as stream_module
+from sipcore.net import connection
 from sipcore.net.keepalive import KeepAlives
 from sipcore.protocol.flows import Flow
 from tests.kit.loops import both_loops
@@ -68,7 +68,7 @@ async def test_no_interval_no_keep_alives() -> None:
 
 @both_loops
 async def test_a_ping_is_answered_and_the_connection_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "PONG_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection, "PONG_TIMEOUT", 0.05)
     async with peer() as near, peer() as far:
         flow = await near.endpoint.connect(far.address)
         for _ in range(3):
@@ -80,7 +80,7 @@ async def test_a_ping_is_answered_and_the_connection_stays(monkeypatch: pytest.M
 
 @both_loops
 async def test_a_peer_that_has_to_answer_and_does_not_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "PONG_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection, "PONG_TIMEOUT", 0.05)
     held: list[asyncio.StreamWriter] = []
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,7 +105,7 @@ async def test_a_peer_that_has_to_answer_and_does_not_is_gone(monkeypatch: pytes
 
 @both_loops
 async def test_a_peer_that_answered_once_has_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "PONG_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection, "PONG_TIMEOUT", 0.05)
     held: list[asyncio.StreamWriter] = []
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
