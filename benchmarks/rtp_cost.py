@@ -108,6 +108,9 @@ def resident_kib() -> int:
 async def measure_engine(options: argparse.Namespace, calls: int, *, phases: bool) -> dict[str, Any]:
     """Sets of ticks of one engine."""
     watch = Stopwatch()
+    if not options.uring:
+        rings: Any = importlib.import_module("rtp.uring")
+        rings.Batch.run = lambda *_: None
     if phases:
         watch.attach()
     clock = SimpleNamespace(now=time.monotonic())
@@ -237,6 +240,9 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=8, help="sets (default 8)")
     parser.add_argument("--codec", choices=("PCMU", "PCMA"), default="PCMU")
     parser.add_argument("--silent", action="store_true", help="nothing plays: silence goes both ways")
+    parser.add_argument(
+        "--no-uring", dest="uring", action="store_false", help="a system call a packet, as where io_uring is forbidden"
+    )
     parser.add_argument("--json", type=Path, default=out / "rtp_cost.json", help="where the report goes")
     options = parser.parse_args()
     if any(calls % 2 or calls < 2 for calls in options.calls):
