@@ -442,6 +442,6 @@ async def test_no_datagram_disturbs_a_tick(data: list[bytes]) -> None:
         for each in data:
             far.send(each, stream.local_port)
         tick(engine)
-        assert far.waiting() == 1
+        assert far.waiting() >= 1
         assert stream.statistics().packets_received == 0
     await engine.close()
