@@ -11,10 +11,14 @@ from tests.interop.kit.scenario import (
     acknowledge_refusal,
     answer,
     answer_invite,
+    call,
     cancel,
     check_digest,
     follow,
+    hang_up,
     invite,
+    is_cancelled,
+    is_left,
     pause,
     receive,
     receive_invite,
@@ -22,6 +26,7 @@ from tests.interop.kit.scenario import (
     request,
     respond,
     sdp,
+    take,
     verify_digest,
 )
 
@@ -48,7 +53,6 @@ __all__ = [
     "hangs_up_first",
     "is_hung_up_on",
     "is_refused",
-    "redirects",
     "refuses",
     "registrar_forgets",
     "registrar_recovers",
@@ -57,7 +61,6 @@ __all__ = [
     "rings_then_refuses",
 ]
 
-_BYE = (receive("BYE"), reply())
 _HANG_UP = (pause(200), request("BYE", 199), receive("200"))
 
 
@@ -77,27 +80,12 @@ def rings_then_refuses(status: str) -> Scenario:
     )
 
 
-def redirects(contact: str) -> Scenario:
-    """RFC 3261 §21.3: 302 to ``contact``."""
-    return Scenario(
-        "redirects",
-        (
-            receive_invite(),
-            respond("302 Moved Temporarily", headers=(f"Contact: <{contact}>",)),
-            receive("ACK"),
-        ),
-    )
-
-
 RINGS_UNTIL_CANCELLED = Scenario(
     "rings-until-cancelled",
     (
         receive_invite(),
         respond("180 Ringing"),
-        receive("CANCEL"),
-        reply(),
-        answer_invite("487 Request Terminated"),
-        receive("ACK"),
+        *is_cancelled(),
     ),
 )
 """RFC 3261 §9.2: rings for ever; a CANCEL gets its 200, the INVITE its 487."""
@@ -109,10 +97,7 @@ SLOW_TO_RING = Scenario(
         # Shorter than T1, so that no repeated INVITE comes; a CANCEL that comes in here fails the script.
         pause(350),
         respond("180 Ringing"),
-        receive("CANCEL"),
-        reply(),
-        answer_invite("487 Request Terminated"),
-        receive("ACK"),
+        *is_cancelled(),
     ),
 )
 """RFC 3261 §9.1: the caller gives up before the first provisional; its CANCEL has to wait for one."""
@@ -126,7 +111,7 @@ ANSWERED_WHILE_CANCELLED = Scenario(
         reply(),
         answer_invite("200 OK", body=sdp()),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 3261 §9.1: the 200 crosses the CANCEL; the caller must ACK it and hang up with BYE."""
@@ -137,12 +122,12 @@ ANSWERED_WHILE_CANCELLED = Scenario(
 
 def answers(*, body: str = "") -> Scenario:
     """Takes the call and waits to be hung up on."""
-    return Scenario("answers", (*answer(body=body), *_BYE))
+    return Scenario("answers", (*answer(body=body), *is_left()))
 
 
 def answers_late(milliseconds: int) -> Scenario:
     """Rings, and answers after that time."""
-    return Scenario("answers-late", (*answer(delay=milliseconds), *_BYE))
+    return Scenario("answers-late", (*answer(delay=milliseconds), *is_left()))
 
 
 def hangs_up_first(milliseconds: int) -> Scenario:
@@ -183,7 +168,7 @@ LOSES_ACKS = Scenario(
         pause(1000),
         answer_invite("200 OK", body=sdp()),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 3261 §13.2.2.4: two ACKs are lost, as far as this one knows; each copy of the 200 must get one."""
@@ -194,8 +179,7 @@ EARLY_MEDIA = Scenario(
         receive_invite(),
         respond("183 Session Progress", body=sdp()),
         pause(600),
-        respond("200 OK", body=sdp(), attributes=' retrans="500"'),
-        receive("ACK"),
+        *take(),
         *_HANG_UP,
     ),
 )
@@ -285,14 +269,9 @@ def calls(milliseconds: int = 500) -> Scenario:
     return Scenario(
         "calls",
         (
-            invite(body=sdp()),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", check=("m=audio [0-9]+ RTP/AVP",), dialog=True),
-            follow("ACK", 1),
+            *call(check=("m=audio [0-9]+ RTP/AVP",)),
             pause(milliseconds),
-            follow("BYE", 2),
-            receive("200"),
+            *hang_up(2),
         ),
         server=False,
     )
@@ -303,12 +282,8 @@ def is_hung_up_on() -> Scenario:
     return Scenario(
         "is-hung-up-on",
         (
-            invite(body=sdp()),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", dialog=True),
-            follow("ACK", 1),
-            *_BYE,
+            *call(),
+            *is_left(),
         ),
         server=False,
     )
@@ -359,8 +334,7 @@ LOSES_THE_200 = Scenario(
         receive("200", timeout=2000, dialog=True),
         follow("ACK", 1),
         pause(300),
-        follow("BYE", 2),
-        receive("200"),
+        *hang_up(2),
     ),
     server=False,
 )
@@ -377,8 +351,7 @@ CALL_WITHOUT_OFFER = Scenario(
         receive("200", check=("m=audio [0-9]+ RTP/AVP", "rtpmap:0 PCMU/8000"), dialog=True),
         follow("ACK", 1, body=sdp(formats="8 101")),
         pause(500),
-        follow("BYE", 2),
-        receive("200"),
+        *hang_up(2),
     ),
     server=False,
 )

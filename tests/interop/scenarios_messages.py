@@ -5,9 +5,12 @@ from __future__ import annotations
 from tests.interop.kit.scenario import (
     Scenario,
     answer,
+    call,
     check_digest,
     follow,
+    hang_up,
     invite,
+    is_left,
     receive,
     reply,
     respond,
@@ -24,8 +27,6 @@ __all__ = [
     "takes_message",
 ]
 
-_BYE = (receive("BYE"), reply())
-
 
 _RELAY = "Content-Type: application/dtmf-relay"
 
@@ -37,7 +38,7 @@ TAKES_KEYS_BY_INFO = Scenario(
         reply(),
         receive("INFO", check=("Signal=#",)),
         reply(),
-        *_BYE,
+        *is_left(),
     ),
 )
 """Offers no telephone-event: keys have to come by INFO."""
@@ -50,7 +51,7 @@ TAKES_BARE_KEYS = Scenario(
         reply("415 Unsupported Media Type", headers=("Accept: application/dtmf",)),
         receive("INFO", check=("Content-Type: *application/dtmf",)),
         reply(),
-        *_BYE,
+        *is_left(),
     ),
 )
 """Refuses dtmf-relay, takes the bare form."""
@@ -58,11 +59,7 @@ TAKES_BARE_KEYS = Scenario(
 SENDS_KEYS_BY_INFO = Scenario(
     "sends-keys-by-info",
     (
-        invite(body=sdp()),
-        receive("100", optional=True),
-        receive("180", optional=True),
-        receive("200", dialog=True),
-        follow("ACK", 1),
+        *call(),
         follow("INFO", 2, headers=(_RELAY,), body="Signal=5\nDuration=250"),
         receive("200"),
         follow("INFO", 3, headers=("Content-Type: application/dtmf",), body="*"),
@@ -73,8 +70,7 @@ SENDS_KEYS_BY_INFO = Scenario(
         receive("200", check=("Allow: .*INFO", "Accept: .*application/dtmf", "Supported:")),
         follow("FOO", 6),
         receive("501"),
-        follow("BYE", 7),
-        receive("200"),
+        *hang_up(7),
     ),
     server=False,
 )

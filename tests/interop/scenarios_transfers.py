@@ -5,16 +5,18 @@ from __future__ import annotations
 from tests.interop.kit.scenario import (
     Scenario,
     answer,
+    call,
     check_digest,
     follow,
-    invite,
+    hang_up,
+    is_left,
     pause,
     receive,
     receive_invite,
     reply,
     request,
     respond,
-    sdp,
+    take,
     verify_digest,
 )
 
@@ -31,8 +33,6 @@ __all__ = [
     "refer_refused",
     "takes_a_referred_call",
 ]
-
-_BYE = (receive("BYE"), reply())
 
 
 def _notify(cseq: int, status: str, *, final: bool) -> tuple[str, ...]:
@@ -52,14 +52,14 @@ def refer_accepted(outcome: str = "") -> Scenario:
             receive("REFER", check=("Refer-To: *<?sip:",)),
             reply("202 Accepted"),
             *reports,
-            *_BYE,
+            *is_left(),
         ),
     )
 
 
 def refer_refused(status: str) -> Scenario:
     """RFC 3515 §2.4.2: the REFER is refused; the call goes on until the BYE."""
-    return Scenario("refer-refused", (*answer(), receive("REFER"), reply(status), *_BYE))
+    return Scenario("refer-refused", (*answer(), receive("REFER"), reply(status), *is_left()))
 
 
 def refer_challenged(user: str, password: str) -> Scenario:
@@ -78,14 +78,14 @@ def refer_challenged(user: str, password: str) -> Scenario:
             ),
             *check_digest(),
             reply("202 Accepted"),
-            *_BYE,
+            *is_left(),
         ),
     )
 
 
 REFER_MEETS_AN_OFFER = Scenario(
     "refer-meets-an-offer",
-    (*answer(), receive("REFER"), reply("491 Request Pending"), receive("REFER"), reply("202 Accepted"), *_BYE),
+    (*answer(), receive("REFER"), reply("491 Request Pending"), receive("REFER"), reply("202 Accepted"), *is_left()),
 )
 """Busy with an offer when the REFER comes; takes it the second time."""
 
@@ -95,7 +95,7 @@ REFER_WITHOUT_REPORTS = Scenario(
         *answer(),
         receive("REFER", check=("Refer-Sub: *false", "Supported:.*norefersub")),
         reply("200 OK", headers=("Refer-Sub: false",)),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 4488: both sides want no NOTIFY."""
@@ -115,7 +115,7 @@ IS_TRANSFERRED_ATTENDED = Scenario(
         *_notify(201, "100 Trying", final=False),
         *_notify(202, "180 Ringing", final=False),
         *_notify(203, "200 OK", final=True),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 5589 §7.1: the Refer-To names a dialog, escaped; every step is reported."""
@@ -126,11 +126,7 @@ def asks_to_call(refer_to: str, *, outcome: str = "200 OK") -> Scenario:
     return Scenario(
         "asks-to-call",
         (
-            invite(body=sdp()),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", dialog=True),
-            follow("ACK", 1),
+            *call(),
             follow("REFER", 2, headers=(f"Refer-To: <{refer_to}>", "Referred-By: <sip:boss@example.com>")),
             receive("202"),
             receive("NOTIFY", check=("SIP/2.0 100 Trying", "Subscription-State: *active", "Event: *refer")),
@@ -139,8 +135,7 @@ def asks_to_call(refer_to: str, *, outcome: str = "200 OK") -> Scenario:
             reply(),
             receive("NOTIFY", check=(f"SIP/2.0 {outcome}", "Subscription-State: *terminated")),
             reply(),
-            follow("BYE", 3),
-            receive("200"),
+            *hang_up(3),
         ),
         server=False,
     )
@@ -154,9 +149,8 @@ def takes_a_referred_call(*, check: tuple[str, ...] = ()) -> Scenario:
             receive_invite(check=("Referred-By: *<sip:boss@example.com>", *check)),
             respond("180 Ringing"),
             pause(400),
-            respond("200 OK", body=sdp(), attributes=' retrans="500"'),
-            receive("ACK"),
-            *_BYE,
+            *take(),
+            *is_left(),
         ),
     )
 
@@ -166,24 +160,19 @@ def calls_in_place_of(replaces: str) -> Scenario:
     return Scenario(
         "calls-in-place-of",
         (
-            invite(body=sdp(), headers=(f"Replaces: {replaces}", "Require: replaces")),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", dialog=True),
-            follow("ACK", 1),
+            *call(headers=(f"Replaces: {replaces}", "Require: replaces")),
             pause(300),
-            follow("BYE", 2),
-            receive("200"),
+            *hang_up(2),
         ),
         server=False,
     )
 
 
-REFER_NEVER_ANSWERED = Scenario("refer-never-answered", (*answer(), receive("REFER"), *_BYE))
+REFER_NEVER_ANSWERED = Scenario("refer-never-answered", (*answer(), receive("REFER"), *is_left()))
 """The REFER and its repetitions get no answer; the call goes on until the BYE."""
 
 REFER_ANSWERED_TOO_LATE = Scenario(
     "refer-answered-late",
-    (*answer(), receive("REFER"), pause(1500), reply("202 Accepted"), *_BYE),
+    (*answer(), receive("REFER"), pause(1500), reply("202 Accepted"), *is_left()),
 )
 """The 202 comes 1.5 s after the REFER."""

@@ -10,9 +10,12 @@ from tests.interop.kit.scenario import (
     acknowledge_refusal,
     answer,
     answer_invite,
+    call,
     cancel,
     follow,
+    hang_up,
     invite,
+    is_left,
     pause,
     receive,
     receive_invite,
@@ -20,6 +23,7 @@ from tests.interop.kit.scenario import (
     request,
     respond,
     sdp,
+    take,
 )
 
 __all__ = [
@@ -42,7 +46,6 @@ __all__ = [
     "redirects_to",
 ]
 
-_BYE = (receive("BYE"), reply())
 _UPDATE_ALLOWED = "Allow: INVITE, ACK, CANCEL, BYE, UPDATE"
 
 
@@ -50,8 +53,7 @@ def _answers_with(*headers: str) -> tuple[str, ...]:
     """Takes the call; the 200 has more header lines."""
     return (
         receive_invite(check=("Supported: .*timer", "Session-Expires: *[0-9]+")),
-        respond("200 OK", headers=headers, body=sdp(), attributes=' retrans="500"'),
-        receive("ACK"),
+        *take(headers=headers),
     )
 
 
@@ -108,7 +110,7 @@ RAISES_THE_INTERVAL = Scenario(
         ),
         respond("200 OK", headers=("Session-Expires: 2400;refresher=uac",), body=sdp(), attributes=' retrans="500"'),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """§6: 422; one Call-ID for both INVITEs, else SIPp would take the second for another call."""
@@ -135,18 +137,13 @@ def calls_with_timer(session_expires: str, expected: str) -> Scenario:
     return Scenario(
         "calls-with-timer",
         (
-            invite(
-                body=sdp(),
+            *call(
                 headers=("Supported: timer", "Min-SE: 2", f"Session-Expires: {session_expires}", _UPDATE_ALLOWED),
+                check=(f"Session-Expires: *{expected}", "Require: .*timer"),
             ),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", check=(f"Session-Expires: *{expected}", "Require: .*timer"), dialog=True),
-            follow("ACK", 1),
             receive("UPDATE", check=("Session-Expires: *4;refresher=uac",), timeout=3000),
             reply(headers=(f"Session-Expires: {session_expires};refresher=uac",)),
-            follow("BYE", 2),
-            receive("200"),
+            *hang_up(2),
         ),
         server=False,
     )
@@ -157,11 +154,10 @@ def calls_and_does_not_refresh() -> Scenario:
     return Scenario(
         "calls-and-does-not-refresh",
         (
-            invite(body=sdp(), headers=("Supported: timer", "Min-SE: 2", "Session-Expires: 3;refresher=uac")),
-            receive("100", optional=True),
-            receive("180", optional=True),
-            receive("200", check=("Session-Expires: *3;refresher=uac", "Require: .*timer"), dialog=True),
-            follow("ACK", 1),
+            *call(
+                headers=("Supported: timer", "Min-SE: 2", "Session-Expires: 3;refresher=uac"),
+                check=("Session-Expires: *3;refresher=uac", "Require: .*timer"),
+            ),
             receive("BYE", check=("Reason: SIP;cause=408",), timeout=4000),
             reply(),
         ),
@@ -184,7 +180,7 @@ RINGS_RELIABLY = Scenario(
         pause(200),
         answer_invite("200 OK", body=sdp(), attributes=' retrans="500"'),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 3262 §4: the 180 gets its PRACK."""
@@ -200,7 +196,7 @@ RELIABLE_EARLY_MEDIA = Scenario(
         receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *101 UPDATE")),
         answer_invite("200 OK", attributes=' retrans="500"'),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 3262 §5, RFC 3311: the answer is in the 183, an UPDATE changes it, the 200 has no SDP at all."""
@@ -219,7 +215,7 @@ CHALLENGES_PRACK = Scenario(
         reply(),
         answer_invite("200 OK", body=sdp(), attributes=' retrans="500"'),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """RFC 3261 §22.3 for a PRACK."""
@@ -242,8 +238,7 @@ REQUIRES_RELIABLE_RINGING = Scenario(
         receive("200", check=("CSeq: *2 PRACK",)),
         receive("200", check=("m=audio [0-9]+ RTP/AVP", "CSeq: *1 INVITE"), dialog=True),
         follow("ACK", 1),
-        follow("BYE", 3),
-        receive("200"),
+        *hang_up(3),
     ),
     server=False,
 )
@@ -259,8 +254,7 @@ OFFERED_IN_THE_180 = Scenario(
         receive("200", check=("CSeq: *2 PRACK",)),
         receive("200", check=("CSeq: *1 INVITE",), dialog=True),
         follow("ACK", 1),
-        follow("BYE", 3),
-        receive("200"),
+        *hang_up(3),
     ),
     server=False,
 )
@@ -318,7 +312,7 @@ HELD_AT_A_BAD_TIME = Scenario(
         receive("INVITE", check=("a=sendrecv",)),
         reply("488 Not Acceptable Here"),
         receive("ACK"),
-        *_BYE,
+        *is_left(),
     ),
 )
 """A hold that meets an offer of the far end, is made again and taken; the resume is refused, the call goes on."""

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from service.generated.ondewo.sip import sip_pb2 as pb
-from tests.interop import scenarios, scenarios_transfers
+from tests.interop import scenarios, scenarios_transfers, session_scenarios
 from tests.interop.kit.kamailio import KamailioOptions
 from tests.interop.kit.line import Line, open_line
 from tests.interop.kit.peers import Peers
@@ -86,7 +86,7 @@ async def test_a_user_that_is_not_registered(peers: Peers) -> None:
 async def test_redirected_to_nowhere(peers: Peers, through_proxy: bool) -> None:
     """A 302 that is not followed, or leads nowhere, is a failure with its code."""
     line = await open_line(peers)
-    far_end = await peers.sipp(scenarios.redirects("mailto:carol@example.com"))
+    far_end = await peers.sipp(session_scenarios.redirects_to("<mailto:carol@example.com>"))
     await line.kamailio.bind("carol", far_end.uri("carol"))
     failed = await line.bot.call(line.callee("carol") if through_proxy else far_end.uri())
     assert_failed(failed, "CallRejected", 302)

@@ -7,7 +7,15 @@ import pytest
 from sipcore.call import Call
 from tests.interop.kit.agent import Agent, agent
 from tests.interop.kit.peers import Peers
-from tests.interop.kit.scenario import Scenario, acknowledge_refusal, follow, invite, receive, reply, sdp
+from tests.interop.kit.scenario import (
+    Scenario,
+    acknowledge_refusal,
+    follow,
+    invite,
+    is_left,
+    receive,
+    sdp,
+)
 from tests.rtp.kit import tone
 
 pytestmark = pytest.mark.interop
@@ -33,8 +41,7 @@ HEARS_EARLY_MEDIA = Scenario(
         receive("183", check=(_AUDIO,)),
         receive("200", check=(_AUDIO,), dialog=True),
         follow("ACK", 1),
-        receive("BYE"),
-        reply(),
+        *is_left(),
     ),
     server=False,
 )
@@ -51,8 +58,7 @@ HEARS_RELIABLE_EARLY_MEDIA = Scenario(
         *_prack(3),
         receive("200", check=("CSeq: *1 INVITE", "Content-Length: *0"), dialog=True),
         follow("ACK", 1),
-        receive("BYE"),
-        reply(),
+        *is_left(),
     ),
     server=False,
 )

@@ -6,7 +6,12 @@ import pytest
 
 from tests.interop.kit.kamailio import SUBSCRIBERS
 from tests.interop.kit.peers import Peers
-from tests.interop.kit.scenario import Scenario, receive, receive_invite, reply, respond, sdp
+from tests.interop.kit.scenario import (
+    Scenario,
+    is_left,
+    receive_invite,
+    take,
+)
 from tests.interop.kit.voicebot import kind
 
 pytestmark = pytest.mark.interop
@@ -18,10 +23,8 @@ def sees(*check: str) -> Scenario:
         "sees-identity",
         (
             receive_invite(check=check),
-            respond("200 OK", body=sdp(), attributes=' retrans="500"'),
-            receive("ACK"),
-            receive("BYE"),
-            reply(),
+            *take(),
+            *is_left(),
         ),
     )
 

@@ -8,7 +8,14 @@ from sipcore.config import Account, UserAgentConfig
 from sipcore.useragent import UserAgent
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST
-from tests.interop.kit.scenario import Scenario, receive, receive_invite, reply, respond, sdp
+from tests.interop.kit.scenario import (
+    Scenario,
+    is_left,
+    receive,
+    receive_invite,
+    respond,
+    take,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -16,10 +23,8 @@ EDGE = Scenario(
     "edge",
     (
         receive_invite(check=("INVITE sip:bob@nowhere.invalid SIP/2.0", "Route: *<sip:edge@.*;lr>")),
-        respond("200 OK", body=sdp(), attributes=' retrans="500"'),
-        receive("ACK"),
-        receive("BYE"),
-        reply(),
+        *take(),
+        *is_left(),
     ),
 )
 

@@ -15,10 +15,14 @@ __all__ = [
     "acknowledge_refusal",
     "answer",
     "answer_invite",
+    "call",
     "cancel",
     "check_digest",
     "follow",
+    "hang_up",
     "invite",
+    "is_cancelled",
+    "is_left",
     "pause",
     "receive",
     "receive_invite",
@@ -26,6 +30,7 @@ __all__ = [
     "request",
     "respond",
     "sdp",
+    "take",
     "verify_digest",
 ]
 
@@ -180,9 +185,23 @@ def answer(*, ringing: bool = True, delay: int = 0, body: str = "") -> tuple[str
         receive_invite(),
         *((respond("180 Ringing"),) if ringing else ()),
         *((pause(delay),) if delay else ()),
-        respond("200 OK", body=body or sdp(), attributes=' retrans="500"'),
-        receive("ACK"),
+        *take(body=body),
     )
+
+
+def take(*, headers: Sequence[str] = (), body: str = "") -> tuple[str, ...]:
+    """Take a call whose INVITE was received last: 200 with SDP (repeated until the ACK), ACK."""
+    return (respond("200 OK", headers=headers, body=body or sdp(), attributes=' retrans="500"'), receive("ACK"))
+
+
+def is_left() -> tuple[str, ...]:
+    """Be hung up on."""
+    return (receive("BYE"), reply())
+
+
+def is_cancelled() -> tuple[str, ...]:
+    """Ring until the caller gives up (RFC 3261 section 9.2); only without a proxy in between."""
+    return (receive("CANCEL"), reply(), answer_invite("487 Request Terminated"), receive("ACK"))
 
 
 def request(
@@ -232,6 +251,22 @@ def invite(*, headers: Sequence[str] = (), body: str = "", method: str = "INVITE
         attributes=attributes or ' retrans="500"',
         body=body,
     )
+
+
+def call(*, headers: Sequence[str] = (), check: Sequence[str] = ()) -> tuple[str, ...]:
+    """Call with an offer, and be answered: INVITE, 100 and 180 if they come, a 200 that matches ``check``, ACK."""
+    return (
+        invite(body=sdp(), headers=headers),
+        receive("100", optional=True),
+        receive("180", optional=True),
+        receive("200", check=check, dialog=True),
+        follow("ACK", 1),
+    )
+
+
+def hang_up(cseq: int) -> tuple[str, ...]:
+    """End the call that :func:`call` began."""
+    return (follow("BYE", cseq), receive("200"))
 
 
 def cancel() -> str:
