@@ -7,11 +7,10 @@ validators check it; its description is the help. Precedence: option, variable, 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -21,13 +20,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service import values
 from service.audio_streams import AudioLimits
 from service.line import LineOptions
 from service.profiles import Profile, parse_profiles
+from service.values import Endpoint, PortRange
 from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
-from sipcore.protocol.addresses import parse_name_server
-from sipcore.protocol.sources import parse_sources
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -43,93 +42,12 @@ class SettingsError(Exception):
     """A setting is wrong; ``str()`` is one line: which one, where it came from, what is wrong."""
 
 
-class Endpoint(NamedTuple):
-    """``HOST:PORT`` to listen on; IPv6 in brackets; port 0: any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-class PortRange(NamedTuple):
-    """``LO-HI``, both included."""
-
-    low: int
-    high: int
-
-    def __str__(self) -> str:
-        return f"{self.low}-{self.high}"
-
-
-def _endpoint(value: object) -> Endpoint:
-    if isinstance(value, Endpoint):
-        return value
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", str(value).strip())
-    if found is None or int(found[3]) > 65535:
-        raise ValueError("must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:50051 or [::1]:50051")
-    return Endpoint(found[1] or found[2], int(found[3]))
-
-
-def _port_range(value: object) -> PortRange:
-    if isinstance(value, PortRange):
-        return value
-    found = re.fullmatch(r"(\d{1,5})\s*-\s*(\d{1,5})", str(value).strip())
-    if found is None or not 1 <= int(found[1]) < int(found[2]) <= 65535:
-        raise ValueError("must be LO-HI with 1 <= LO < HI <= 65535, such as 16384-32767")
-    return PortRange(int(found[1]), int(found[2]))
-
-
-def _codecs(value: object) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ValueError("must be names of codecs, separated by commas")
-    codecs = tuple(name.strip().upper() for name in names)
-    if not codecs or not set(codecs) <= {"PCMU", "PCMA"} or len(set(codecs)) < len(codecs):
-        raise ValueError("must name PCMU, PCMA or both, separated by a comma, the preferred one first")
-    return codecs
-
-
-def _sources(value: object) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ValueError("must be addresses or networks, separated by commas")
-    sources = tuple(name.strip() for name in names if name.strip())
-    try:
-        parse_sources(sources, field="allow_from")
-    except InvalidRequest as error:
-        raise ValueError(str(error).partition(": ")[2]) from None
-    return sources
-
-
-def _name_servers(value: object) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)):
-        raise ValueError("must be addresses, separated by commas")
-    servers = tuple(str(name).strip() for name in names if str(name).strip())
-    for server in servers:
-        try:
-            parse_name_server(server)
-        except InvalidRequest as error:
-            raise ValueError(str(error).partition(": ")[2]) from None
-    return servers
-
-
-def _host(value: object) -> str:
-    host = str(value).strip()
-    if not re.fullmatch(r"[A-Za-z0-9._-]*|\[?[0-9a-fA-F:.]+\]?", host):
-        raise ValueError("must be a host name or an IP address")
-    return host.strip("[]")
-
-
 class ServerSettings(BaseSettings):
     """What ``sipcore serve`` can be told."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False)
 
-    grpc: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
+    grpc: Annotated[Endpoint, BeforeValidator(values.endpoint)] = Field(
         default=Endpoint("127.0.0.1", 50051),
         description="Address for gRPC clients. It has no encryption: keep it on a trusted network.",
         json_schema_extra={"metavar": "HOST:PORT"},
@@ -137,7 +55,7 @@ class ServerSettings(BaseSettings):
     reflection: bool = Field(
         default=True, description="Tell gRPC clients such as grpcurl which services and messages there are."
     )
-    sip: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(
+    sip: Annotated[Endpoint, BeforeValidator(values.endpoint)] = Field(
         default=Endpoint("0.0.0.0", 0),  # noqa: S104 - a telephone listens on every interface
         description="Address for SIP, UDP and TCP on the same port; port 0 is any free one.",
         json_schema_extra={"metavar": "HOST:PORT"},
@@ -187,12 +105,12 @@ class ServerSettings(BaseSettings):
         description="Seconds between keep-alives over UDP to registrars of accounts; 0: none.",
         json_schema_extra={"metavar": "SECONDS"},
     )
-    nameserver: Annotated[tuple[str, ...], BeforeValidator(_name_servers)] = Field(
+    nameserver: Annotated[tuple[str, ...], BeforeValidator(values.name_servers)] = Field(
         default=(),
         description="DNS servers to ask, separated by commas; by default those of /etc/resolv.conf.",
         json_schema_extra={"metavar": "HOST[:PORT]"},
     )
-    rtp_ports: Annotated[PortRange, BeforeValidator(_port_range)] = Field(
+    rtp_ports: Annotated[PortRange, BeforeValidator(values.port_range)] = Field(
         default=PortRange(16384, 32767),
         description="UDP ports for audio, two a call.",
         json_schema_extra={"metavar": "LO-HI"},
@@ -218,12 +136,12 @@ class ServerSettings(BaseSettings):
         default="auto",
         description="RTP from another port than signalled: until the signalled one was heard, never, or always.",
     )
-    advertise: Annotated[str, BeforeValidator(_host)] = Field(
+    advertise: Annotated[str, BeforeValidator(values.host)] = Field(
         default="",
         description="Address to write into Contact and SDP; by default the local one that leads to the peer.",
         json_schema_extra={"metavar": "HOST"},
     )
-    codecs: Annotated[tuple[str, ...], BeforeValidator(_codecs)] = Field(
+    codecs: Annotated[tuple[str, ...], BeforeValidator(values.codecs)] = Field(
         default=("PCMU", "PCMA"),
         description="Codecs to offer, the preferred one first.",
         json_schema_extra={"metavar": "NAME,NAME"},
@@ -269,7 +187,7 @@ class ServerSettings(BaseSettings):
         description="Share of its time that the media clock may take before new calls get 503; 0: any.",
         json_schema_extra={"metavar": "SHARE"},
     )
-    allow_from: Annotated[tuple[str, ...], BeforeValidator(_sources)] = Field(
+    allow_from: Annotated[tuple[str, ...], BeforeValidator(values.sources)] = Field(
         default=(),
         description="Who may call beside the registrars and proxies of the accounts: addresses, networks, or any.",
         json_schema_extra={"metavar": "ADDRESS,ADDRESS"},
