@@ -99,7 +99,7 @@ def conceal(
         frames: int16 (n, `FRAME`).
     """
     torn = (state.elapsed[rows] > 0) | (ring.void[rows] > 0)
-    if frames.min(initial=0) == MISSING or torn.any():
+    if np.min(frames, initial=0) == MISSING or torn.any():
         missing = frames == MISSING
         torn |= missing.any(axis=1)
         _fill(state, ring, noise, counters, rows, frames, missing, np.flatnonzero(torn))
@@ -157,7 +157,7 @@ def _wave(state: Concealment, rows: NDArray[np.int64], elapsed: NDArray[np.int64
     """float32 like ``elapsed`` (n, any): the wave that fills the rows' gaps."""
     phase = np.maximum(elapsed, 0) % state.length[rows][:, None]
     gain = GAIN[np.clip(elapsed, 0, FADED)]
-    bend = state.bend[rows][:, None] * np.clip(1 - (elapsed + 1) / np.float32(SEAM + 1), 0, 1)
+    bend = state.bend[rows][:, None] * np.clip(1 - (elapsed + 1).astype(np.float32) / np.float32(SEAM + 1), 0, 1)
     wave: NDArray[np.float32] = np.take_along_axis(state.period[rows], phase, axis=1) * gain + bend
     return wave
 

@@ -154,7 +154,7 @@ class KernelReader:
         truncated = (headers["flags"] & MSG_TRUNC) != 0
         if truncated.any():
             lengths[truncated & (lengths > 0)] = 0
-        if lengths.min() < 0:  # woken for the error queue
+        if (lengths < 0).any():  # woken for the error queue
             for index in np.flatnonzero(lengths < 0).tolist():
                 descriptor = descriptors[index]
                 if take_errors(self._sockets[descriptor]):

@@ -98,7 +98,9 @@ def test_shorter_sounds_are_no_keys(milliseconds: int) -> None:
 @pytest.mark.parametrize("twist", [0.0, 4.0, -8.0])
 def test_frequencies_within_1_5_percent_are_taken(twist: float) -> None:
     def make(key: str, rng: np.random.Generator) -> Wave:
-        return pressed(key, 40, rng, off=(rng.choice([-0.015, 0, 0.015]), rng.choice([-0.015, 0.015])), twist=twist)
+        return pressed(
+            key, 40, rng, off=(float(rng.choice([-0.015, 0, 0.015])), float(rng.choice([-0.015, 0.015]))), twist=twist
+        )
 
     assert all_heard(cases(make))
 
@@ -109,7 +111,7 @@ def test_frequencies_off_by_3_5_percent_are_not(off: float, twist: float) -> Non
     """One of the two is enough."""
 
     def make(key: str, rng: np.random.Generator) -> Wave:
-        far, near = rng.choice([-off, off]), rng.choice([-0.015, 0.015])
+        far, near = float(rng.choice([-off, off])), float(rng.choice([-0.015, 0.015]))
         return pressed(key, 60, rng, off=(far, near) if rng.random() < 0.5 else (near, far), twist=twist)
 
     assert none_heard(cases(make))

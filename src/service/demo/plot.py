@@ -141,7 +141,7 @@ def _histogram(axes: Any, intervals: Sequence[int]) -> None:
     low, high = min(int(seen[0]) - 2, 10), max(int(seen[-1]) + 3, 30)
     axes.bar(np.arange(len(counts)) + 0.5, counts, width=0.9, color=HEARD, linewidth=0)
     axes.set_yscale("symlog", linthresh=1, linscale=0.4)
-    axes.set_ylim(0, max(10, 2.5 * int(counts.max())))
+    axes.set_ylim(0, max(10, 2.5 * int(np.max(counts))))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(PTIME, color=PLAYED, linewidth=1.4, linestyle=(0, (4, 2)))
     axes.set_xlim(max(0, low), high)
