@@ -256,9 +256,9 @@ class Archive:
                 [(account, text_of_status(status)) for status in statuses],
             )
             database.execute(
-                "DELETE FROM statuses WHERE account = ?1 AND id <="
-                " (SELECT id FROM statuses WHERE account = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-                (account, self._size),
+                "DELETE FROM statuses WHERE account = ? AND id <="
+                " (SELECT id FROM statuses WHERE account = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (account, account, self._size),
             )
         (accounts,) = database.execute("SELECT count(*) FROM accounts").fetchone()
         if accounts > MAX_ACCOUNTS:
