@@ -137,6 +137,7 @@ async def converse(scene: Pair, number: int, answered: dict[str, Call]) -> None:
     assert digits == ["5"]
 
 
+@pytest.mark.long
 async def test_200_calls_in_a_row_with_a_fifth_of_all_datagrams_lost() -> None:
     """RFC 3261 §17, §13.3.1.4: signalling is retransmitted until it is through; RTP is not, and does without."""
     async with pair() as scene:
@@ -163,6 +164,7 @@ async def test_200_calls_in_a_row_with_a_fifth_of_all_datagrams_lost() -> None:
             assert tally.overtaken > CALLS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 def test_200_calls_with_the_timers_of_the_standard(seed: int) -> None:
     """RFC 3261 table 4, in virtual time: T1 = 500 ms. Each is up on both sides, then over on both, whoever hangs up."""

@@ -123,6 +123,7 @@ async def test_a_registrar_that_is_gone_is_told_and_comes_back_by_itself(
         assert line.last_error is None
 
 
+@pytest.mark.long
 def test_a_thousand_accounts_do_not_come_in_a_burst() -> None:
     """The first registration is paced, refreshes are spread over 50 to 90 % of the lifetime, and after an outage the
     backoff with its chance, and the pace again, keep them apart (RFC 5626 §4.5)."""
@@ -151,6 +152,7 @@ def test_a_thousand_accounts_do_not_come_in_a_burst() -> None:
     assert all(line.registrar is not None and line.registrar.expires_at is not None for line in stack.lines.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["answers", "silent", "refusing"])
 @virtual_time
 async def test_a_thousand_accounts_are_closed_in_two_seconds(how: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from sipcore.call import Call
@@ -42,6 +43,7 @@ async def listen(call: Call, seconds: float) -> NDArray[np.int16]:
     return np.concatenate(frames)
 
 
+@pytest.mark.long
 async def test_both_sides_of_a_call_hear_without_gaps_over_a_bad_network() -> None:
     ports = free_range(2)
     async with (

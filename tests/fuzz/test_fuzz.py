@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fuzz.runner import Runner
 
 
+@pytest.mark.long
 def test_a_short_run() -> None:
     """Nothing a peer sends raises, leaves anything behind, or reaches another's call (RFC 3261 §26.1)."""
     runner = Runner(20261124, steps=600)

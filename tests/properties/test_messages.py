@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from sipcore.protocol.framing import MAX_HEAD, FramingError, KeepAlive, StreamFr
 from sipcore.protocol.values import MalformedValue, NameAddr, Params, Uri, Via
 from sipcore.protocol.wire import MAX_MESSAGE, MalformedMessage, Request, parse_message, serialize
 from tests.properties.strategies import broken_messages, messages, uris
+
+pytestmark = pytest.mark.long
 
 
 def _kept(message_headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from sipcore.protocol.wire import Request, Response, parse_message, serialize
 from tests.flows.scene import Scene
 from tests.kit.network import Conditions
 from tests.properties.strategies import offers, uris
+
+pytestmark = pytest.mark.long
 
 _CODECS = st.sampled_from([("PCMU", "PCMA"), ("PCMA", "PCMU"), ("PCMU",), ("PCMA",)])
 _REVERSED: dict[Direction, Direction] = {

@@ -257,6 +257,7 @@ def test_the_position_of_a_timestamp() -> None:
     assert position_of(line.rows.ring, ROW, FRAME) == 5 * FRAME
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([80, 160, 240, 320, 480, 99]))
 def test_whatever_the_network_does_what_is_heard_was_said_and_in_that_order(seed: int, piece: int) -> None:

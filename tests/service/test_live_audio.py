@@ -215,6 +215,7 @@ async def test_a_client_that_dies_gives_the_bot_its_voice_back(scene: Scene) -> 
     assert (status.bot_muted, status.listening_paused) == (False, False)
 
 
+@pytest.mark.long
 async def test_a_client_that_stops_reading_slows_nobody_and_loses_its_stream(scene: Scene) -> None:
     bob, call_id = await connected(scene)
     # By default gRPC takes some MiB from the wire for a client that does not read: minutes of audio. This one does not.
