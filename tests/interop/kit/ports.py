@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,8 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _SHARE = 6000 // _WORKERS
 _RANGE = range(10000 + _WORKER * _SHARE, 10000 + (_WORKER + 1) * _SHARE)
 """Each process of tests that run side by side has ports of its own."""
-_given: set[int] = set()
-_random = random.SystemRandom()
+_next = _RANGE.start
+"""Where the next look begins: ports come round again when all others have been given out."""
 
 
 def _is_free(port: int) -> bool:
@@ -37,17 +36,19 @@ def _is_free(port: int) -> bool:
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of ``count`` consecutive ports, none given out before in this process.
+    """The first of ``count`` consecutive ports; of all that are free, those given out the longest time ago.
 
     Raises:
         RuntimeError: no such block was found.
     """
-    for _ in range(500):
-        first = _random.randrange(_RANGE.start, _RANGE.stop - count)
-        block = range(first, first + count)
-        if _given.isdisjoint(block) and all(_is_free(port) for port in block):
-            _given.update(block)
+    global _next
+    for _ in _RANGE:
+        first = _next if _next + count <= _RANGE.stop else _RANGE.start
+        taken = next((port for port in reversed(range(first, first + count)) if not _is_free(port)), None)
+        if taken is None:
+            _next = first + count
             return first
+        _next = taken + 1
     raise RuntimeError(f"no {count} free ports in {_RANGE}")
 
 
