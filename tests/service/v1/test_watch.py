@@ -267,7 +267,8 @@ async def test_a_client_that_goes_away_is_nobodys_fault(wire: Wire, caplog: pyte
     fake = await wire.connected()
     journal = wire.bench.accounts.journal
     async with grpc.aio.insecure_channel(wire.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        await Watching(TelephonyStub(channel).Watch(pb.WatchRequest())).started()
+        watching = Watching(TelephonyStub(channel).Watch(pb.WatchRequest()))  # gRPC ends a call that nobody holds
+        await watching.started()
         await until(lambda: journal._waiting)
     while journal._waiting:
         fake.happen(DtmfReceived("1", 100))
