@@ -166,4 +166,6 @@ class Series:
         known = self._values[: min(self._count, len(self._values))]
         if not len(known):
             return (0.0,) * len(shares)
-        return tuple(float(value) for value in np.percentile(known, shares))
+        # Not np.percentile: its first call costs 10 to 20 ms, in which no packet goes out.
+        places = np.array(shares) * ((len(known) - 1) / 100)
+        return tuple(np.interp(places, np.arange(len(known)), np.sort(known)).tolist())
