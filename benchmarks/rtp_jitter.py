@@ -24,7 +24,7 @@ How to read the table
   KiB        memory that the process grew by, for each call.
   steal      cores that the host of a virtual machine took away meanwhile. Figures of windows with steal say little.
 
-Compare rows of one run, and look at several rounds; no figure means anything alone.
+Compare rows of one run, and look at several rounds; no figure means anything alone. docs/tuning.md tells what helps.
 """
 
 from __future__ import annotations
