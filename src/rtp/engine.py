@@ -248,8 +248,9 @@ class MediaEngine:
             self._tell(missed)
 
     def _tell(self, missed: MissedTicks) -> None:
+        heard = missed.skipped_frames and self._streams  # a stall while nothing is sent is nobody's trouble
         logger.log(
-            logging.WARNING if missed.skipped_frames else logging.INFO,
+            logging.WARNING if heard else logging.INFO,
             "the event loop was held up: %d ticks of the media clock missed in %d stalls, %.0f ms the longest",
             missed.count,
             missed.stalls,
