@@ -116,6 +116,11 @@ class PlaybackQueue:
             playback.cancel()
         self._queue.clear()
 
+    def _drop(self, playback: Playback) -> None:
+        """Takes out the one that played, unless its source has cleared the queue meanwhile (by ending the call)."""
+        if self._queue and self._queue[0][0] is playback:
+            self._queue.popleft()
+
     def read(self, wanted: int) -> NDArray[np.int16] | None:
         """The next ``wanted`` samples, silence behind the last one; None when nothing is queued.
 
@@ -139,12 +144,12 @@ class PlaybackQueue:
                     raise ValueError(f"{samples.shape} samples instead of {missing}")
             except Exception:
                 logger.exception("an audio source failed and was dropped")
-                self._queue.popleft()
+                self._drop(playback)
                 playback.finish(completed=False)
                 continue
             playback.played_samples += count
             if exhausted:
-                self._queue.popleft()
+                self._drop(playback)
                 playback.finish(completed=True)
             elif count == wanted:
                 return samples

@@ -140,3 +140,21 @@ async def test_a_source_that_fails_is_dropped_and_the_next_one_plays(
         assert np.array_equal(frames(queue, 1), numbers(1, FRAME))
     assert not (await broken).completed
     assert "audio source failed" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_source_may_clear_the_queue_that_reads_it(fails: bool) -> None:
+    """A bot hangs up when its last sample was taken: that must not reach the tick, which serves other calls as well."""
+    queue = PlaybackQueue(8000)
+
+    class Last(ArraySource):
+        def read(self, samples: int) -> NDArray[np.int16]:
+            queue.clear()
+            if fails:
+                raise RuntimeError("over")
+            return super().read(samples)
+
+    playback = queue.add(Last(np.ones(FRAME, np.int16)))
+    queue.read(FRAME)
+    assert playback.done
+    assert len(queue) == 0
