@@ -159,4 +159,6 @@ class Kamailio:
 
 
 def _is_empty_lookup(error: dict[str, Any]) -> bool:
-    return error.get("code") in (404, 500) and "not found" in str(error.get("message", "")).lower()
+    """Nobody of that name, or one whose contacts have all expired and are about to be swept."""
+    message = str(error.get("message", "")).lower()
+    return error.get("code") in (404, 500) and ("not found" in message or "no contacts" in message)
