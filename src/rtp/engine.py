@@ -216,7 +216,7 @@ class MediaEngine:
         """Whether the clock was too busy, or missed too many ticks, in three of the latest five seconds.
 
         Args:
-            limit: the share of the time that ticks may take, 0..1; 0: never overloaded.
+            limit: the share of a core that ticks may take, 0..1; 0: never overloaded.
         """
         return self._load.overloaded(limit)
 
@@ -239,10 +239,10 @@ class MediaEngine:
         except Exception:
             logger.exception("a tick of the media clock failed")
         self._ticking = False
-        self._cpu += time.thread_time() - cpu
+        worked = time.thread_time() - cpu
+        self._cpu += worked
         self._lateness.add(lateness * 1000)
-        worked = time.perf_counter() - wall
-        self._durations.add(worked * 1000)
+        self._durations.add((time.perf_counter() - wall) * 1000)
         missed = self._load.add(count, worked)
         if missed is not None:
             self._tell(missed)

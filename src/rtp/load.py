@@ -1,10 +1,11 @@
 """How busy the media clock is, and what it missed: whether there is room for another call.
 
 A tick may use its 20 ms, and the loop, which serves everything else too, has to be back for the next one. What counts
-is the latest five seconds: the share of the time that ticks took, and of the deadlines that were missed although ticks
-had much to do. Ticks missed for other reasons (a flood of requests, a machine busy with something else) are told of,
-but one call fewer would not help then, and whoever floods must not be able to close the door to others. One stall does
-not make a process overloaded; three bad seconds of five do. Pure: it is told of ticks and counts time in them.
+is the latest five seconds: the share of a core that ticks took, and of the deadlines that were missed although ticks
+had much to do. It is processor time, not time gone by: a tick that waits because other programs have the core is not
+ours to make shorter. Ticks missed for other reasons (a flood of requests, a machine busy with something else) are told
+of, but one call fewer would not help then, and whoever floods must not be able to close the door to others. One stall
+does not make a process overloaded; three bad seconds of five do. Pure: it is told of ticks and counts time in them.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Load:
 
     @property
     def busy(self) -> float:
-        """Share of the latest seconds that ticks took, 0..1 and beyond."""
+        """Share of a core that ticks took in the latest seconds, 0..1."""
         return sum(second.busy for second in self._seconds) / len(self._seconds) if self._seconds else 0.0
 
     @property
@@ -84,14 +85,14 @@ class Load:
         """Whether too many of the latest seconds were bad.
 
         Args:
-            limit: the share of a second that ticks may take; 0: nobody asks.
+            limit: the share of a core that ticks may take; 0: nobody asks.
         """
         if limit <= 0:
             return False
         return sum(second.bad(limit) for second in self._seconds) >= BAD_SECONDS
 
     def add(self, count: int, worked: float) -> MissedTicks | None:
-        """A tick of ``count`` deadlines took ``worked`` seconds. Returns what is to be told of missed ones, if any."""
+        """A tick of ``count`` deadlines took ``worked`` seconds of processor time. Returns missed ones to tell of."""
         self._now += count * self._period
         self._ticks += count
         self._worked += worked

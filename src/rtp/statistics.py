@@ -144,7 +144,7 @@ class EngineStatistics:
     cpu_seconds: float = 0.0
     """CPU time of all ticks, sinks and sources included."""
     load: float = 0.0
-    """Share of the time that ticks took, in the latest five seconds; the loop has other work besides."""
+    """Share of a core that ticks took, in the latest five seconds; the loop has other work besides."""
     missed_lately: int = 0
     """Ticks missed in the latest five seconds."""
 

@@ -184,7 +184,7 @@ class ServerSettings(BaseSettings):
         default=0.8,
         ge=0,
         le=1,
-        description="Share of its time that the media clock may take before new calls get 503; 0: any.",
+        description="Share of a core that the media clock may take before new calls get 503; 0: any.",
         json_schema_extra={"metavar": "SHARE"},
     )
     allow_from: Annotated[tuple[str, ...], BeforeValidator(values.sources)] = Field(

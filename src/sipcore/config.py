@@ -252,8 +252,8 @@ class UserAgentConfig:
     max_calls: int = 2000
     """Calls held at once; an INVITE beyond gets 503 with Retry-After, a call of ours ends in ``AtCapacity``."""
     max_load: float = 0.8
-    """The same while the media clock is too busy: in three of the latest five seconds it took a larger share of its
-    time than this, or half of it and was late for a fifth of its ticks. 0: it is never asked."""
+    """The same while the media clock is too busy: in three of the latest five seconds it took a larger share of a
+    core than this, or half of it and was late for a fifth of its ticks. 0: it is never asked."""
     limits: Limits = field(default_factory=Limits)
     """What all peers, and what one, may cost."""
     allow_from: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
@@ -159,3 +160,15 @@ async def test_a_handler_of_missed_ticks_that_fails_harms_nothing(
     assert turned.bursts == [2, 1]
     assert "a handler of missed ticks failed" in caplog.text
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
+
+
+async def test_time_that_other_programs_took_in_a_tick_closes_no_door(
+    engine: MediaEngine, far: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tick takes a second by the clock on the wall, and next to nothing of the processor."""
+    monkeypatch.setattr(time, "perf_counter", itertools.count().__next__)
+    turned = Turned(engine, far)
+    turned.run(on_time(1, 260))
+    assert engine.statistics().tick_ms_p50 == pytest.approx(1000, rel=0.1)
+    assert engine.statistics().load < 0.5
+    assert not engine.overloaded(0.8)
