@@ -31,6 +31,8 @@ from sipcore.registration import Registration
 from sipcore.transfer import ReferRequest
 from sipcore.useragent import UserAgent
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LOOPBACK = "127.0.0.1"
 

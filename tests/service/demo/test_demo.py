@@ -19,6 +19,8 @@ from service.demo.sounds import shipped_speech
 from service.demo.stage import Stage
 from service.generated.ondewo.sip import sip_pb2 as pb
 
+pytestmark = pytest.mark.long
+
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "SIPCORE_ADVERTISE": "192.0.2.1"}
 """With a setting of a server that must not count here."""
