@@ -141,7 +141,7 @@ class Accounts:
         self, name: str, password: str, auth_username: str, outbound_proxy: str, remaining: Remaining
     ) -> Status:
         """SipRegisterAccount."""
-        self._check_running()
+        self.check_running()
         address = parse_account(name, field="account_name")
         for name_, value in (("password", password), ("auth_username", auth_username)):
             if any(character in value for character in "\r\n\0"):
@@ -170,7 +170,7 @@ class Accounts:
             past = await self._archive.of(address.key)
             if (made_meanwhile := self._lines.get(address.key)) is not None:
                 return made_meanwhile
-            self._check_running()
+            self.check_running()
             keep = partial(self._archive.note, address.key)
             history = History(self._options.history_size, past=past, keep=keep)
         line = Line(self._agent, account, address, self._options, self.journal, history)
@@ -180,7 +180,7 @@ class Accounts:
 
     async def start_session(self, name: str, auto_answer_interval: int, remaining: Remaining) -> Status:
         """SipStartSession."""
-        self._check_running()
+        self.check_running()
         line = self.find(name, field="account_name")
         if line is None:
             return _no_session(name, AccountNotRegistered(f"{name} was never registered at this server"))
@@ -223,7 +223,7 @@ class Accounts:
 
     async def start_call(self, scope: Scope, callee: str, headers: Mapping[str, str], remaining: Remaining) -> Status:
         """SipStartCall."""
-        self._check_running()
+        self.check_running()
         line = self.select(scope)
         parse_callee(callee, _address(line), field="callee_id")
         check_extension_headers(headers)
@@ -357,7 +357,12 @@ class Accounts:
     ) -> Status:
         return await self._operations.run(work, line.snapshot(), remaining)
 
-    def _check_running(self) -> None:
+    def check_running(self) -> None:
+        """Told by use cases that begin something new.
+
+        Raises:
+            ServerStopping: the server takes none of it any more.
+        """
         if self._stopping:
             raise ServerStopping("the server is shutting down and takes no new calls")
 

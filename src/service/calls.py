@@ -7,16 +7,47 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from service.errors import NoSession
 from service.line import Line
 from service.ongoing import CallIdentity, EndReason, OngoingCall, call_id_for
 from service.operation import Operation
 from service.status import AmdResult, Status, StatusType
 from sipcore.errors import AtCapacity, CallInProgress, CallRejected, InvalidRequest, NoOngoingCall, SipError
+from sipcore.protocol.identity import ACCOUNT_ITSELF, Caller
 
 if TYPE_CHECKING:
     from sipcore.events import Reason
 
-__all__ = ["end_call", "hang_up", "report_machine", "set_muted", "start_call"]
+__all__ = ["end_call", "hang_up", "place_call", "report_machine", "set_muted", "start_call"]
+
+
+def place_call(
+    line: Line,
+    callee: str,
+    headers: Mapping[str, str],
+    *,
+    timeout: float | None = None,
+    caller: Caller = ACCOUNT_ITSELF,
+) -> OngoingCall:
+    """Calls ``callee``; returns as soon as the INVITE is on its way, with OUTGOING_CALL_INITIATED recorded.
+
+    Args:
+        line: the account.
+        callee: as ``callee_id`` of SipStartCall.
+        headers: extension headers of the INVITE.
+        timeout: seconds it may ring; None: the server's.
+        caller: who the call is from, where it is not who the account says.
+
+    Raises:
+        NoSession, CallInProgress, AtCapacity: not now.
+        SipError: InvalidRequest among them. In each case nothing was sent, and nothing is recorded.
+    """
+    if not line.session_open:
+        raise NoSession(f"No session is open for {line.name}")
+    if line.busy or line.registration is None:
+        raise CallInProgress(f"{line.name} already has an ongoing call")
+    about = CallIdentity(True, call_id_for(headers), callee, dict(headers))
+    return line.begin(line.registration.place(callee, headers=headers, timeout=timeout, caller=caller), about)
 
 
 async def start_call(line: Line, callee: str, headers: Mapping[str, str], operation: Operation) -> Status:
@@ -31,27 +62,25 @@ async def start_call(line: Line, callee: str, headers: Mapping[str, str], operat
     """
     if (refusal := line.no_session()) is not None:
         return refusal
-    if line.busy or line.registration is None:
-        error = CallInProgress(f"{line.name} already has an ongoing call")
-        return line.refuse(StatusType.OUTGOING_CALL_FAILED, error)
-    about = CallIdentity(True, call_id_for(headers), callee, dict(headers))
     try:
-        call = line.registration.place(callee, headers=headers)
+        ongoing = place_call(line, callee, headers)
+    except CallInProgress as error:
+        return line.refuse(StatusType.OUTGOING_CALL_FAILED, error)
     except InvalidRequest:
         raise
     except SipError as refused:
+        about = CallIdentity(True, call_id_for(headers), callee, dict(headers))
         # Clients know the names of CONTRACT §4; a server that is full is one of those who reject.
         told = CallRejected(str(refused), code=refused.code) if isinstance(refused, AtCapacity) else refused
         operation.reached(line.record(line.status(about.initiated_type, about)))
         return line.record(line.status(about.failed_type, about, error=told))
-    ongoing = line.begin(call, about)
     operation.reached(line.snapshot())
     try:
         return await asyncio.shield(ongoing.settled)
     except asyncio.CancelledError:
         if not ongoing.settled.done():
             ongoing.cancelled = True
-            call.hangup_now()
+            ongoing.call.hangup_now()
         raise
 
 

@@ -119,7 +119,10 @@ class CallRejected(CallError):
 
 
 class AtCapacity(CallRejected):
-    """This agent has no room for another call: ``max_calls`` or ``max_load``; nothing was sent. ``code`` is 503."""
+    """This agent has no room for another call: ``max_calls``, ``max_load``, or no free RTP port; nothing was sent.
+
+    ``code`` is 503.
+    """
 
 
 class CallTimeout(CallError):

@@ -301,8 +301,7 @@ class Registration:
 
         Raises:
             InvalidAddress, InvalidHeader, InvalidRequest: nothing was sent.
-            AtCapacity: the agent has no room for another call.
-            CallError: no RTP port is free.
+            AtCapacity: the agent has no room for another call, or no RTP port.
         """
         uri = self._runtime.resolve_callee(to, self, field="callee_id")
         extra = check_headers(headers)

@@ -44,7 +44,7 @@ class Runtime(Protocol):
         """A new RTP stream.
 
         Raises:
-            CallError: no RTP port is free.
+            AtCapacity: no RTP port is free.
         """
 
     def adopt(self, call: Call) -> None:

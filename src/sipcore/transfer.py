@@ -132,7 +132,7 @@ class ReferRequest:
 
         Raises:
             InvalidAddress, InvalidHeader: the target or a header cannot be sent; the REFER was refused.
-            CallError: no RTP port is free; the REFER was refused.
+            AtCapacity: no RTP port is free; the REFER was refused.
         """
         extra = dict(headers or {})
         if self._refer.replaces is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rtp.engine import MediaEngine
 from rtp.ports import NoPortAvailable
 from sipcore.config import UserAgentConfig
-from sipcore.errors import AtCapacity, CallError, SipError
+from sipcore.errors import AtCapacity, SipError
 from sipcore.events import EndCause, RegistrationFailed
 from sipcore.media import CallMedia
 from sipcore.net.driver import Driver
@@ -289,7 +289,7 @@ class UserAgent:
         try:
             return CallMedia(self.media, self.config.sip_host)
         except NoPortAvailable as error:
-            raise CallError(str(error)) from error
+            raise AtCapacity(str(error), code=503) from error
 
     def adopt(self, call: Call) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""

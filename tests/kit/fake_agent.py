@@ -48,6 +48,7 @@ from sipcore.events import (
     TransferProgress,
     Unregistered,
 )
+from sipcore.protocol.identity import ACCOUNT_ITSELF, Caller
 
 __all__ = ["FakeAgent", "FakeCall", "FakePlayback", "FakeRegistration", "FakeTransfer"]
 
@@ -141,10 +142,18 @@ class FakeRegistration:
         await asyncio.sleep(0.01)
         self.end()
 
-    def place(self, to: str, *, headers: Mapping[str, str] | None = None) -> FakeCall:
+    def place(
+        self,
+        to: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        caller: Caller = ACCOUNT_ITSELF,
+    ) -> FakeCall:
         if self.place_error is not None:
             raise self.place_error
         call = FakeCall("outgoing", to, dict(headers or {}))
+        call.settings = {"timeout": timeout, "caller": caller}
         self.calls.append(call)
         return call
 

@@ -1,4 +1,4 @@
-"""What is done with one call: answer, reject, hang up, hold, send keys.
+"""What is done with one call: place, answer, reject, hang up, hold, send keys.
 
 What was sent to the far end is not taken back where the client does not wait for it any more: the work goes on.
 """
@@ -6,29 +6,35 @@ What was sent to the far end is not taken back where the client does not wait fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from service.calls import hang_up as hang_up_ongoing
+from service.calls import place_call
 from service.errors import ServerStopping
 from service.journal import HeldByUs
 from service.operation import Operation
 from service.v1.errors import CallNotRinging
+from service.v1.lookup import Found
 from sipcore.call import CallState
 from sipcore.errors import InvalidRequest
+from sipcore.protocol.addresses import parse_callee
+from sipcore.protocol.builder import check_extension_headers
 
 if TYPE_CHECKING:
     from service.line import Line
-    from service.v1.lookup import Found
     from sipcore.events import CallEnded, Reason
+    from sipcore.protocol.identity import Caller
 
-__all__ = ["answer", "carried_on", "hang_up", "reject", "send_dtmf", "set_hold"]
+__all__ = ["answer", "carried_on", "hang_up", "place", "reject", "send_dtmf", "set_hold"]
 
 DECLINE = 603
 MOST_DIGITS = 64
 """In one SendDtmf: a minute of keys."""
 LONGEST_PHRASE = 200
 """Characters of a reason phrase."""
+LONGEST_RINGING_MS = 3_600_000
+"""An hour, as for the server's own setting."""
 
 Result = TypeVar("Result")
 
@@ -51,6 +57,22 @@ async def carried_on(line: Line, work: Coroutine[object, object, Result]) -> Res
 
     line.spawn(run())
     return await asyncio.shield(done)
+
+
+def place(line: Line, callee: str, headers: Mapping[str, str], ring_timeout_ms: int, caller: Caller) -> Found:
+    """Calls ``callee``; returns as soon as the INVITE is on its way.
+
+    Raises:
+        InvalidRequest, NoSession, CallInProgress, AtCapacity: nothing was sent, and nothing is recorded.
+    """
+    parse_callee(callee, line.address, field="callee")
+    check_extension_headers(headers)
+    if ring_timeout_ms > LONGEST_RINGING_MS:
+        raise InvalidRequest(
+            f"ring_timeout_ms: {ring_timeout_ms} is more than {LONGEST_RINGING_MS}", field="ring_timeout_ms"
+        )
+    timeout = ring_timeout_ms / 1000 or None
+    return Found(line, place_call(line, callee, headers, timeout=timeout, caller=caller))
 
 
 async def answer(found: Found) -> None:

@@ -13,6 +13,7 @@ from service.views import AccountView, Binding, CallView, SessionView, Silence, 
 from sipcore import events
 from sipcore.call import CallState
 from sipcore.errors import InvalidRequest
+from sipcore.protocol.identity import Caller
 
 if TYPE_CHECKING:
     from rtp.statistics import StreamStatistics
@@ -21,6 +22,7 @@ __all__ = [
     "account",
     "call",
     "call_ended",
+    "caller",
     "dtmf_method",
     "event",
     "lost",
@@ -49,6 +51,20 @@ SEND_BY: dict[int, Literal["auto", "rfc4733", "info"]] = {
 
 
 # -- requests -----------------------------------------------------------------------------------------------------
+
+
+def caller(request: telephony_pb2.PlaceCallRequest) -> Caller:
+    """Who a call is to be from.
+
+    Raises:
+        InvalidRequest: a value that cannot be sent.
+    """
+    return Caller(
+        from_user=request.from_user if request.HasField("from_user") else None,
+        display_name=request.display_name if request.HasField("display_name") else None,
+        privacy=tuple(request.privacy) or None,
+        anonymous=request.anonymous if request.HasField("anonymous") else None,
+    )
 
 
 def dtmf_method(number: int) -> Literal["auto", "rfc4733", "info"]:

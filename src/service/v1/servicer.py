@@ -128,6 +128,13 @@ class Telephony(TelephonyServicer):
         return converters.statistics(call.statistics(), call.codec)
 
     @_rpc
+    async def PlaceCall(self, request: telephony_pb2.PlaceCallRequest, context: Context) -> resources_pb2.Call:
+        self.accounts.check_running()
+        line = lookup.find_account(self.accounts, request.account)
+        caller = converters.caller(request)
+        return self._call(calls.place(line, request.callee, dict(request.headers), request.ring_timeout_ms, caller))
+
+    @_rpc
     async def AnswerCall(self, request: telephony_pb2.AnswerCallRequest, context: Context) -> resources_pb2.Call:
         found = self._find(request.call_id, context)
         await calls.answer(found)

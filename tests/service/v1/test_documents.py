@@ -15,12 +15,26 @@ from tests.service.v1.wire import open_wire, until
 DOCUMENT = Path(__file__).parents[3] / "docs" / "grpc.md"
 
 
+def programs() -> dict[str, Any]:
+    """What the programs of the section define."""
+    section = DOCUMENT.read_text("utf-8").partition("## Watch and steer")[2].partition("\n## ")[0]
+    defined: dict[str, Any] = {}
+    for program in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(program, defined)
+    return defined
+
+
+async def test_the_call_that_is_placed() -> None:
+    async with open_wire(Bench()) as wire:
+        await wire.session()
+        dialling = asyncio.create_task(programs()["dial"](wire.channel, ALICE, BOB))
+        await until(lambda: wire.bench.registration.calls)
+        wire.bench.call.answer_by_far_end()
+        assert await dialling == "Hung up by this side"
+
+
 async def test_the_bot_that_answers_and_hands_over() -> None:
-    section = DOCUMENT.read_text("utf-8").partition("## Watch and steer")[2]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert found is not None
-    program: dict[str, Any] = {}
-    exec(found[1], program)
+    program = programs()
     async with open_wire(Bench()) as wire:
         await wire.session(auto_answer=-1)
         registration = wire.bench.registration

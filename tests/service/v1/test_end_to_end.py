@@ -157,6 +157,25 @@ async def test_calls_that_are_never_answered(scene: Scene) -> None:
     assert (busy.answered, busy.error) == (False, "CallRejected")
 
 
+async def test_a_call_is_placed_and_the_telephone_sees_who_calls(scene: Scene) -> None:
+    await scene.session()
+    request = pb.PlaceCallRequest(account=scene.account, callee=scene.far.address("bob"), from_user="desk")
+    placed = await scene.stub.PlaceCall(request)
+    assert placed.state == resources_pb2.Call.TRYING
+    bob = await scene.far.incoming()
+    assert bob.remote.startswith("sip:desk@")
+    assert (await scene.watching.event("call_ringing")).call_id == placed.call_id
+    await bob.answer()
+    assert (await scene.watching.event("call_answered")).call_answered.codec == "PCMU"
+    await bob.hangup()
+    ended = (await scene.watching.event("call_ended")).call_ended
+    assert (ended.by, ended.answered) == (events_pb2.REMOTE, True)
+
+    request.ring_timeout_ms = 100
+    await scene.stub.PlaceCall(request)
+    assert (await scene.watching.event("call_ended")).call_ended.cause == events_pb2.CallEnded.TIMEOUT
+
+
 async def test_an_attended_transfer_and_the_end_of_the_account(scene: Scene) -> None:
     bob, call_id = await scene.connected()
     followed: list[Call] = []

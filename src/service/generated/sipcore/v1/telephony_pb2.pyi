@@ -7,9 +7,9 @@ Versions. The package is sipcore.v1 and changes by addition alone: new methods, 
 kinds of events. No number is ever used again for anything else, and no meaning changes; what cannot be added will be
 sipcore.v2, beside this one. A client passes over what it does not know.
 
-One server, two services. Accounts are registered, sessions opened and calls placed with ondewo.sip.Sip; whatever one
-service does shows in the other. Names of accounts are what SipRegisterAccount takes, in any spelling; what the server
-sends is user@host[:port].
+One server, two services. Accounts are registered and sessions opened with ondewo.sip.Sip, calls are placed with either;
+whatever one service does shows in the other. Names of accounts are what SipRegisterAccount takes, in any spelling; what
+the server sends is user@host[:port].
 
 Refusals are gRPC status codes with google.rpc.Status details (grpc-status-details-bin):
 
@@ -450,6 +450,93 @@ class GetCallStatisticsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCallStatisticsRequest: _TypeAlias = GetCallStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class PlaceCallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    CALLEE_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    RING_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    FROM_USER_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Whose call: an account with an open session."""
+    callee: _builtins.str
+    """Whom to call: as callee_id of SipStartCall."""
+    ring_timeout_ms: _builtins.int
+    """How long it may ring, milliseconds, up to 3,600,000; 0 stands for the server's --ring-timeout. Then it is given up:
+    call_ended with TIMEOUT.
+    """
+    display_name: _builtins.str
+    """Display name in From (RFC 3261 §20.20). Not set: the account's; empty: none."""
+    from_user: _builtins.str
+    """User part in From. Not set: the account's."""
+    anonymous: _builtins.bool
+    """From names nobody (RFC 3323 §4.1.1.3). Not set: as the account has it."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Extension headers of the INVITE. X-ondewo-vtsi-caller-call-id becomes the call_id; without it, the server makes one up."""
+
+    @_builtins.property
+    def privacy(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the provider is asked to hide (RFC 3323, RFC 3325): id, header, user, session, critical, history, none. Empty: as
+        the account has it.
+        """
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        callee: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ring_timeout_ms: _builtins.int = ...,
+        display_name: _builtins.str | None = ...,
+        from_user: _builtins.str | None = ...,
+        privacy: _abc.Iterable[_builtins.str] | None = ...,
+        anonymous: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_anonymous", b"_anonymous", "_display_name", b"_display_name", "_from_user", b"_from_user", "anonymous", b"anonymous", "display_name", b"display_name", "from_user", b"from_user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anonymous", b"_anonymous", "_display_name", b"_display_name", "_from_user", b"_from_user", "account", b"account", "anonymous", b"anonymous", "callee", b"callee", "display_name", b"display_name", "from_user", b"from_user", "headers", b"headers", "privacy", b"privacy", "ring_timeout_ms", b"ring_timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous: _TypeAlias = _typing.Literal["anonymous"]  # noqa: Y015
+    _WhichOneofArgType__anonymous: _TypeAlias = _typing.Literal["_anonymous", b"_anonymous"]  # noqa: Y015
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    _WhichOneofReturnType__from_user: _TypeAlias = _typing.Literal["from_user"]  # noqa: Y015
+    _WhichOneofArgType__from_user: _TypeAlias = _typing.Literal["_from_user", b"_from_user"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous) -> _WhichOneofReturnType__anonymous | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_user) -> _WhichOneofReturnType__from_user | None: ...
+
+Global___PlaceCallRequest: _TypeAlias = PlaceCallRequest  # noqa: Y015
 
 @_typing.final
 class AnswerCallRequest(_message.Message):

@@ -82,6 +82,11 @@ class TelephonyStub(object):
                 request_serializer=sipcore_dot_v1_dot_telephony__pb2.GetCallStatisticsRequest.SerializeToString,
                 response_deserializer=sipcore_dot_v1_dot_resources__pb2.CallStatistics.FromString,
                 _registered_method=True)
+        self.PlaceCall = channel.unary_unary(
+                '/sipcore.v1.Telephony/PlaceCall',
+                request_serializer=sipcore_dot_v1_dot_telephony__pb2.PlaceCallRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_resources__pb2.Call.FromString,
+                _registered_method=True)
         self.AnswerCall = channel.unary_unary(
                 '/sipcore.v1.Telephony/AnswerCall',
                 request_serializer=sipcore_dot_v1_dot_telephony__pb2.AnswerCallRequest.SerializeToString,
@@ -189,6 +194,17 @@ class TelephonyServicer(object):
 
     def GetCallStatistics(self, request, context):
         """How a call sounds, and what was sent and received.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlaceCall(self, request, context):
+        """Calls somebody. Returns as soon as the INVITE is on its way: TRYING; Watch tells what becomes of it (call_ringing,
+        call_answered, call_ended), and HangUpCall gives it up (CANCEL) or ends it. It is the account's one call, as that of
+        SipStartCall is: ondewo.sip.Sip records OUTGOING_CALL_INITIATED and what follows, SipEndCall ends it, another call is
+        refused while it lasts. FAILED_PRECONDITION with NO_SESSION or CALL_IN_PROGRESS, RESOURCE_EXHAUSTED with AT_CAPACITY:
+        nothing was sent, and nothing is recorded. A far end that is busy or does not answer is no refusal but a call_ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,6 +318,11 @@ def add_TelephonyServicer_to_server(servicer, server):
                     servicer.GetCallStatistics,
                     request_deserializer=sipcore_dot_v1_dot_telephony__pb2.GetCallStatisticsRequest.FromString,
                     response_serializer=sipcore_dot_v1_dot_resources__pb2.CallStatistics.SerializeToString,
+            ),
+            'PlaceCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceCall,
+                    request_deserializer=sipcore_dot_v1_dot_telephony__pb2.PlaceCallRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_resources__pb2.Call.SerializeToString,
             ),
             'AnswerCall': grpc.unary_unary_rpc_method_handler(
                     servicer.AnswerCall,
@@ -588,6 +609,33 @@ class Telephony(object):
             '/sipcore.v1.Telephony/GetCallStatistics',
             sipcore_dot_v1_dot_telephony__pb2.GetCallStatisticsRequest.SerializeToString,
             sipcore_dot_v1_dot_resources__pb2.CallStatistics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sipcore.v1.Telephony/PlaceCall',
+            sipcore_dot_v1_dot_telephony__pb2.PlaceCallRequest.SerializeToString,
+            sipcore_dot_v1_dot_resources__pb2.Call.FromString,
             options,
             channel_credentials,
             insecure,

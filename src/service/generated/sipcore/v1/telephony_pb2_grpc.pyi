@@ -7,9 +7,9 @@ Versions. The package is sipcore.v1 and changes by addition alone: new methods, 
 kinds of events. No number is ever used again for anything else, and no meaning changes; what cannot be added will be
 sipcore.v2, beside this one. A client passes over what it does not know.
 
-One server, two services. Accounts are registered, sessions opened and calls placed with ondewo.sip.Sip; whatever one
-service does shows in the other. Names of accounts are what SipRegisterAccount takes, in any spelling; what the server
-sends is user@host[:port].
+One server, two services. Accounts are registered and sessions opened with ondewo.sip.Sip, calls are placed with either;
+whatever one service does shows in the other. Names of accounts are what SipRegisterAccount takes, in any spelling; what
+the server sends is user@host[:port].
 
 Refusals are gRPC status codes with google.rpc.Status details (grpc-status-details-bin):
 
@@ -89,6 +89,13 @@ class TelephonyStub:
     """One call."""
     GetCallStatistics: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.GetCallStatisticsRequest, _resources_pb2.CallStatistics]
     """How a call sounds, and what was sent and received."""
+    PlaceCall: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.PlaceCallRequest, _resources_pb2.Call]
+    """Calls somebody. Returns as soon as the INVITE is on its way: TRYING; Watch tells what becomes of it (call_ringing,
+    call_answered, call_ended), and HangUpCall gives it up (CANCEL) or ends it. It is the account's one call, as that of
+    SipStartCall is: ondewo.sip.Sip records OUTGOING_CALL_INITIATED and what follows, SipEndCall ends it, another call is
+    refused while it lasts. FAILED_PRECONDITION with NO_SESSION or CALL_IN_PROGRESS, RESOURCE_EXHAUSTED with AT_CAPACITY:
+    nothing was sent, and nothing is recorded. A far end that is busy or does not answer is no refusal but a call_ended.
+    """
     AnswerCall: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.AnswerCallRequest, _resources_pb2.Call]
     """Answers an incoming call that rings, before auto_answer_interval would; returns it connected."""
     RejectCall: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.RejectCallRequest, _events_pb2.CallEnded]
@@ -142,6 +149,13 @@ class TelephonyAsyncStub(TelephonyStub):
     """One call."""
     GetCallStatistics: _aio.UnaryUnaryMultiCallable[_telephony_pb2.GetCallStatisticsRequest, _resources_pb2.CallStatistics]  # type: ignore[assignment]
     """How a call sounds, and what was sent and received."""
+    PlaceCall: _aio.UnaryUnaryMultiCallable[_telephony_pb2.PlaceCallRequest, _resources_pb2.Call]  # type: ignore[assignment]
+    """Calls somebody. Returns as soon as the INVITE is on its way: TRYING; Watch tells what becomes of it (call_ringing,
+    call_answered, call_ended), and HangUpCall gives it up (CANCEL) or ends it. It is the account's one call, as that of
+    SipStartCall is: ondewo.sip.Sip records OUTGOING_CALL_INITIATED and what follows, SipEndCall ends it, another call is
+    refused while it lasts. FAILED_PRECONDITION with NO_SESSION or CALL_IN_PROGRESS, RESOURCE_EXHAUSTED with AT_CAPACITY:
+    nothing was sent, and nothing is recorded. A far end that is busy or does not answer is no refusal but a call_ended.
+    """
     AnswerCall: _aio.UnaryUnaryMultiCallable[_telephony_pb2.AnswerCallRequest, _resources_pb2.Call]  # type: ignore[assignment]
     """Answers an incoming call that rings, before auto_answer_interval would; returns it connected."""
     RejectCall: _aio.UnaryUnaryMultiCallable[_telephony_pb2.RejectCallRequest, _events_pb2.CallEnded]  # type: ignore[assignment]
@@ -246,6 +260,19 @@ class TelephonyServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.CallStatistics, _abc.Awaitable[_resources_pb2.CallStatistics]]:
         """How a call sounds, and what was sent and received."""
+
+    @_abc_1.abstractmethod
+    def PlaceCall(
+        self,
+        request: _telephony_pb2.PlaceCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Call, _abc.Awaitable[_resources_pb2.Call]]:
+        """Calls somebody. Returns as soon as the INVITE is on its way: TRYING; Watch tells what becomes of it (call_ringing,
+        call_answered, call_ended), and HangUpCall gives it up (CANCEL) or ends it. It is the account's one call, as that of
+        SipStartCall is: ondewo.sip.Sip records OUTGOING_CALL_INITIATED and what follows, SipEndCall ends it, another call is
+        refused while it lasts. FAILED_PRECONDITION with NO_SESSION or CALL_IN_PROGRESS, RESOURCE_EXHAUSTED with AT_CAPACITY:
+        nothing was sent, and nothing is recorded. A far end that is busy or does not answer is no refusal but a call_ended.
+        """
 
     @_abc_1.abstractmethod
     def AnswerCall(
