@@ -3,13 +3,15 @@ doubles and delays it.
 
 Two agents listen on ``127.0.0.1`` and ``127.0.0.2`` and advertise ``127.0.0.11`` and ``127.0.0.12``. What is sent to
 an advertised address reaches the relay, which passes it on to the agent with the sender's advertised address as its
-source. So neither sees the other's own address, and nothing has to be rewritten, in SIP or in SDP.
+source. So neither sees the other's own address, and nothing has to be rewritten, in SIP or in SDP. For a program that
+cannot be told to advertise anything, the relay writes its address anew, as routers with an ALG do.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+import re
 import selectors
 import socket
 import threading
@@ -37,6 +39,34 @@ class Side:
     """Where its agent listens."""
     advertised: str
     """Where the relay listens in its stead."""
+    media: range = range(0)
+    """Five-digit ports of RTP of a program that cannot be told to advertise anything, and takes its ports at every
+    address of the machine. What it says of them and of its host is written anew, as by a router with an ALG; what it
+    hears is put back."""
+
+    def leaving(self, data: bytes) -> bytes:
+        """A datagram of its agent's, as the other side gets it."""
+        if not self.media:
+            return data
+        return _MEDIA.sub(
+            lambda found: b"m=audio %d" % self.told(int(found[1])), _named(data, self.advertised, self.host)
+        )
+
+    def coming(self, data: bytes) -> bytes:
+        """A datagram for its agent."""
+        return _named(data, self.host, self.advertised) if self.media else data
+
+    def told(self, port: int) -> int:
+        """The number under which others know a port of its RTP."""
+        return port + len(self.media)
+
+
+_MEDIA = re.compile(rb"^m=audio (\d{5})", re.MULTILINE)
+
+
+def _named(data: bytes, name: str, instead_of: str) -> bytes:
+    assert len(name) == len(instead_of), "Content-Length stays what it is"
+    return re.sub(rb"(?<![0-9.])" + re.escape(instead_of.encode()) + rb"(?![0-9])", name.encode(), data)
 
 
 @dataclass(slots=True)
@@ -55,7 +85,7 @@ class LossyRelay:
 
     Args:
         left, right: the two hosts.
-        ports: the ports that are relayed, the same on both sides.
+        ports: the ports that are relayed, the same on both sides; those of ``media`` are besides.
         conditions: what happens to each datagram.
         seed: the same seed loses the same datagrams as long as they come in the same order.
     """
@@ -78,17 +108,20 @@ class LossyRelay:
         try:
             for port in ports:
                 for side in (left, right):
-                    self._open(side, port)
+                    self._open(side, port, port)
+            for side in (left, right):
+                for port in side.media:
+                    self._open(side, port, side.told(port))
         except OSError:
             self._close()
             raise
 
-    def _open(self, side: Side, port: int) -> None:
+    def _open(self, side: Side, port: int, told: int) -> None:
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sockets[side.advertised, port] = opened
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         opened.setblocking(False)
-        opened.bind((side.advertised, port))
+        opened.bind((side.advertised, told))
         self._selector.register(opened, selectors.EVENT_READ, (side, port))
 
     def __enter__(self) -> LossyRelay:
@@ -134,6 +167,7 @@ class LossyRelay:
             outlet = self._sockets.get((sender.advertised, source[1]))
             if outlet is None:
                 continue
+            data = side.coming(sender.leaving(data))
             tally = self.tallies[sender.host]
             tally.received += 1
             delays = self.conditions.arrivals(self._rng, reliable=False)

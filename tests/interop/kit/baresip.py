@@ -16,7 +16,9 @@ from tests.interop.kit.process import Program, ProgramError, eventually
 from tests.interop.kit.programs import require
 from tests.interop.kit.sound import speech_like, write_wav
 
-__all__ = ["Baresip", "BaresipOptions"]
+__all__ = ["RTP_PORTS", "Baresip", "BaresipOptions"]
+
+RTP_PORTS = (33000, 48000)
 
 _MODULES = (
     "/usr/lib/baresip/modules",
@@ -40,7 +42,7 @@ ausrc_format s16
 auplay_format s16
 auenc_format s16
 audec_format s16
-rtp_ports 33000-48000
+rtp_ports {rtp}
 jitter_buffer_delay 0-1
 module_path {modules}
 module g711.so
@@ -75,6 +77,7 @@ class BaresipOptions:
     source: Path | None = None
     """wav file (8,000 Hz, mono, 16 bit) that it speaks; when it ends, so does the call. ``None``: a minute
     of noise."""
+    rtp_ports: tuple[int, int] = RTP_PORTS
 
 
 class Baresip:
@@ -104,7 +107,13 @@ class Baresip:
         source = options.source or write_wav(folder / "voice.wav", speech_like(60.0, seed=60))
         (folder / "config").write_text(
             _CONFIG.format(
-                host=HOST, port=port, source=source, modules=modules, control=control, folder=folder.resolve()
+                host=HOST,
+                port=port,
+                source=source,
+                modules=modules,
+                control=control,
+                folder=folder.resolve(),
+                rtp="{}-{}".format(*options.rtp_ports),
             )
         )
         transport = ";transport=tcp" if options.transport == "tcp" else ""

@@ -32,6 +32,7 @@ BOT_SECRET = "bot-secret"
 """Password of ``bot0``, ``bot1``, … of which any number may register."""
 
 _CONFIG = Path(__file__).with_name("kamailio.cfg")
+_EDGE_CONFIG = Path(__file__).with_name("edge.cfg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,18 @@ class KamailioOptions:
     """Speak TLS on the port after the others, with this certificate."""
     tls_ca: str = ""
     """PEM file with the CA of the clients; with one, their certificates are asked for."""
+    edge_of: str = ""
+    """``host:port`` of a registrar: this one is an edge proxy in front of it, and nothing of the above holds."""
+
+    @property
+    def config(self) -> Path:
+        """Its configuration."""
+        return _EDGE_CONFIG if self.edge_of else _CONFIG
 
     def defines(self) -> list[str]:
         """The ``-A`` arguments for the command line."""
+        if self.edge_of:
+            return ["-A", f'REGISTRAR="sip:{self.edge_of}"']
         names = [
             f'ALGORITHM="{self.algorithm}"',
             f"NONCE_SECONDS={self.nonce_seconds}",
@@ -89,7 +99,7 @@ class Kamailio:
         options = options or KamailioOptions()
         port = free_ports(2)
         folder.mkdir(parents=True)
-        argv = [executable, "-f", str(_CONFIG), "-DD", "-E", "-w", str(folder), "-Y", str(folder)]
+        argv = [executable, "-f", str(options.config), "-DD", "-E", "-w", str(folder), "-Y", str(folder)]
         argv += ["-m", "32", "-M", "4", "-l", f"udp:{options.host}:{port}", "-l", f"tcp:{options.host}:{port}"]
         if options.tls is not None:
             argv += ["-l", f"tls:{options.host}:{port + 1}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
 
-from tests.interop.kit.baresip import Baresip, BaresipOptions
+from tests.interop.kit.baresip import RTP_PORTS, Baresip, BaresipOptions
 from tests.interop.kit.kamailio import SUBSCRIBERS, Kamailio, KamailioOptions
 from tests.interop.kit.nsd import Nsd
 from tests.interop.kit.ports import HOST
@@ -75,6 +75,7 @@ class Peers:
         codecs: str = "PCMU/8000/1,PCMA/8000/1",
         srtp: Literal["", "srtp", "srtp-mand"] = "",
         source: Path | None = None,
+        rtp_ports: tuple[int, int] = RTP_PORTS,
     ) -> Baresip:
         """Start a telephone: a subscriber registered at a Kamailio, or alone (``domain``: ``host:port``)."""
         options = BaresipOptions(
@@ -86,6 +87,7 @@ class Peers:
             codecs=codecs,
             srtp=srtp,
             source=source,
+            rtp_ports=rtp_ports,
         )
         telephone = await Baresip.start(self.new_folder(f"baresip-{user}"), options)
         self.own(telephone)
