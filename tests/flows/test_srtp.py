@@ -19,6 +19,7 @@ from sipcore.protocol.session_events import (
     SessionOfferSettled,
     SessionProvisional,
 )
+from sipcore.protocol.wire import Request
 from tests.flows.scene import ALICE, Phone, Scene
 from tests.kit.raw_peer import SDP_OFFER, RawPeer
 
@@ -166,6 +167,110 @@ def test_early_media_of_each_branch_has_its_own_key() -> None:
     assert early[0] is not None
     assert early[1] is not None
     assert early[0].remote != early[1].remote
+
+
+class Insisted:
+    """Alice calls Raw, who refuses the first INVITE, as far ends do that take nothing but RTP/SAVP."""
+
+    def __init__(self, use: SrtpUse = "optional", *, delayed: bool = False) -> None:
+        self.scene = Scene(alice=policy(use))
+        self.peer = RawPeer(self.scene.network, PEER, ALICE)
+        self.session = self.scene.alice.call("sip:raw@192.0.2.9", delayed=delayed)
+        self.scene.network.run(self.scene.network.now + 0.05)
+        self.peer.respond(self.invites[0], 180, to_tag="one")
+        self.peer.respond(self.invites[0], 488, to_tag="one")
+
+    @property
+    def invites(self) -> list[Request]:
+        """INVITEs so far, without repetitions."""
+        return list({each.via.branch: each for each in self.peer.heard("INVITE")}.values())
+
+    @property
+    def profiles(self) -> list[str]:
+        """What each of them offered."""
+        return [parse_sdp(each.body).media[0].protocol for each in self.invites]
+
+    def end(self) -> SessionEnded:
+        (ended,) = self.scene.alice.happened(self.session, SessionEnded)
+        return ended
+
+
+def test_a_far_end_that_insists_on_savp_is_asked_once_more() -> None:
+    """RFC 3261 §8.1.3.5: same Call-ID, From and To, next CSeq. What is agreed on stays optional."""
+    call = Insisted()
+    first, second = call.invites
+    assert call.profiles == ["RTP/AVP", "RTP/SAVP"]
+    assert cryptos_of(parse_sdp(second.body).media[0])
+    for name in ("Call-ID", "From", "To"):
+        assert first.headers.get(name) == second.headers.get(name)
+    assert second.cseq.number == first.cseq.number + 1
+    call.peer.respond(second, 200, to_tag="two", body=secure(ONE))
+    assert call.session.connected
+    assert keys_of(call.scene.alice, call.session) is not None
+    assert [each.cseq.number for each in call.peer.heard("ACK")] == [first.cseq.number, second.cseq.number]
+    call.session.reoffer.offer("sendonly", call.scene.network.now)
+    call.scene.network.run(call.scene.network.now + 0.1)
+    assert call.profiles[-1] == "RTP/SAVP"
+    call.peer.respond(call.invites[-1], 200, body=secure(ONE))
+    peer, tag = call.peer, second.from_tag
+    peer.request("INVITE", "sip:alice@192.0.2.1", call_id=second.call_id, from_tag="two", to_tag=tag, body=SDP_OFFER)
+    assert peer.final().status == 200
+    assert keys_of(call.scene.alice, call.session) is None
+
+
+def test_who_refuses_that_too_is_not_asked_again_and_its_reason_is_told() -> None:
+    for status, cause in ((488, EndCause.MEDIA), (486, EndCause.REJECTED)):
+        call = Insisted()
+        call.peer.respond(call.invites[1], status, to_tag="two")
+        assert call.profiles == ["RTP/AVP", "RTP/SAVP"]
+        assert (call.end().cause, call.end().code) == (cause, status)
+
+
+def test_an_answer_without_keys_to_the_second_offer_ends_the_call() -> None:
+    call = Insisted()
+    call.peer.respond(call.invites[1], 200, to_tag="two", body=secure(ONE).partition("a=crypto")[0])
+    assert call.end().cause is EndCause.MEDIA
+    assert len(call.peer.heard("BYE")) == 1
+
+
+@pytest.mark.parametrize(("use", "delayed"), [("forbidden", False), ("required", False), ("optional", True)])
+def test_only_who_offered_keys_in_rtp_avp_asks_again(use: SrtpUse, delayed: bool) -> None:
+    call = Insisted(use, delayed=delayed)
+    assert len(call.invites) == 1
+    assert call.end().code == 488
+
+
+def test_who_hangs_up_meanwhile_is_not_called_again() -> None:
+    """Before the refusal, and after it."""
+    scene = Scene(alice=policy("optional"))
+    peer = RawPeer(scene.network, PEER, ALICE)
+    session = scene.alice.call("sip:raw@192.0.2.9")
+    scene.network.run(scene.network.now + 0.05)
+    peer.respond(peer.heard("INVITE")[0], 180)
+    scene.alice.hang_up(session)
+    peer.respond(peer.heard("INVITE")[0], 488)
+    assert len({each.via.branch for each in peer.heard("INVITE")}) == 1
+    assert len(scene.alice.happened(session, SessionEnded)) == 1
+
+    call = Insisted()
+    second = call.invites[1]
+    call.peer.respond(second, 180, to_tag="two")
+    call.scene.alice.hang_up(call.session)
+    call.scene.network.run(call.scene.network.now + 0.1)
+    assert call.peer.heard("CANCEL")[0].via.branch == second.via.branch
+    call.peer.respond(second, 487, to_tag="two")
+    assert call.end().cause is EndCause.CANCELLED
+    assert len(call.invites) == 2
+    call.scene.settle()
+
+
+def test_each_address_that_a_redirection_names_is_asked_as_if_it_were_the_first() -> None:
+    call = Insisted()
+    call.peer.respond(call.invites[1], 302, to_tag="two", extra="Contact: <sip:other@192.0.2.9>\n")
+    for number in (2, 3, 4, 5):  # the peer's own Contact stands there, too
+        call.peer.respond(call.invites[number], 488, to_tag=str(number))
+    assert call.profiles == ["RTP/AVP", "RTP/SAVP"] * 3
+    assert call.end().code == 488
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ class CallerSetup:
         """The INVITE has no offer; the far end makes it (§13.2.1)."""
         self._offered: OfferAnswer | None = None
         """What the INVITE says of media; each branch goes on with a copy of its own."""
+        self._offers_savp = False
+        """This address has refused an offer of RTP/AVP with keys, and is asked once more."""
         self._early: dict[str, EarlyDialog] = {}
         """Early dialogs by the far end's tag (§13.2.2.1)."""
         self._acks: dict[str, Acknowledgement] = {}
@@ -153,6 +155,7 @@ class CallerSetup:
             port=self._media_port,
             ids=session.context.ids,
             srtp=session.identity.policy.srtp,
+            secure_profile=self._offers_savp,
         )
         return b"" if self._delayed else self._offered.create_offer()
 
@@ -298,8 +301,10 @@ class CallerSetup:
             return
         session = self._session
         if response.status == 422 and not self._cancelled and session.timer.raised_by(response):
-            self.forget_early_dialogs()
-            self._invite(now)
+            self._invite_again(now)
+        elif response.status == 488 and not self._cancelled and self._may_offer_savp():
+            self._offers_savp = True
+            self._invite_again(now)
         elif self._cancelled and response.status in (401, 407, 408, 487):
             # 487 is what a CANCEL asks for; the others only say that the INVITE got no further before it.
             session.end(self._given_up(), now)
@@ -311,6 +316,14 @@ class CallerSetup:
         if self._cancelled or not self._goes_elsewhere(None, now):
             self._session.end(self._given_up() if self._cancelled else ended_by_failure(failure), now)
 
+    def _invite_again(self, now: float) -> None:
+        self.forget_early_dialogs()
+        self._invite(now)
+
+    def _may_offer_savp(self) -> bool:
+        """Whether a 488 may mean that the far end insists on RTP/SAVP: what it got is RTP/AVP with keys (RFC 8643)."""
+        return self._session.identity.policy.srtp == "optional" and not self._delayed and not self._offers_savp
+
     def _goes_elsewhere(self, response: Response | None, now: float) -> bool:
         """Tries the next address that a redirection has named (§8.1.3.4): same Call-ID, From and To, next CSeq."""
         if response is not None:
@@ -321,8 +334,8 @@ class CallerSetup:
         if elsewhere is None:
             return False
         self._uri, self._target, self._session.identity, self._prefer = self._way(elsewhere)
-        self.forget_early_dialogs()
-        self._invite(now)
+        self._offers_savp = False
+        self._invite_again(now)
         return True
 
     # -- 2xx -------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class OfferAnswer:
         ids: source of the session id.
         ptime: milliseconds per packet that this side asks for.
         srtp: whether this side encrypts.
+        secure_profile: offer RTP/SAVP also where encryption is optional.
     """
 
     def __init__(
@@ -111,13 +112,14 @@ class OfferAnswer:
         ids: Ids,
         ptime: int = 20,
         srtp: SrtpUse = "forbidden",
+        secure_profile: bool = False,
     ) -> None:
         self._codecs = tuple(codec for codec in codecs if codec in CODECS)
         self._host = host
         self._port = port
         self._ptime = ptime
         self._ids = ids
-        self._protection = Protection.wanted(srtp)
+        self._protection = Protection.wanted(srtp, secure=secure_profile)
         self._session_id = ids.session_id()
         self._version = self._session_id
         self._last_body = b""

@@ -2,7 +2,8 @@
 
 Each side names the key that it sends with. Where encryption is required, offers are for RTP/SAVP; where it is optional,
 they are for RTP/AVP with keys (RFC 8643 §3.1), which a far end without SRTP takes as a plain offer: two media sections
-for one stream (RFC 3264 §5.1 has them be two streams) confuse more far ends than they serve. Answers keep the offer's
+for one stream (RFC 3264 §5.1 has them be two streams) confuse more far ends than they serve. A far end that insists on
+RTP/SAVP refuses that with 488, and is offered RTP/SAVP then, once. Answers keep the offer's
 profile, tag and suite. A key stays as long as a session does, unless another suite is agreed on: a hold, a resume or a
 refresh changes nothing.
 
@@ -125,9 +126,9 @@ class Protection:
     """This side's keys, as offered or as agreed on; None before either."""
 
     @classmethod
-    def wanted(cls, use: SrtpUse) -> Protection:
-        """At the beginning of a session."""
-        return cls(use, SECURE if use == "required" else PLAIN)
+    def wanted(cls, use: SrtpUse, *, secure: bool = False) -> Protection:
+        """At the beginning of a session; ``secure``: offers are for RTP/SAVP also where encryption is optional."""
+        return cls(use, SECURE if use == "required" or (secure and use == "optional") else PLAIN)
 
     def offered(self, ids: Ids) -> Protection:
         """What an offer says: what was said before, else a new key for each suite."""
