@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,8 +74,20 @@ def open_audio(data: bytes | bytearray | memoryview | str | Path) -> Iterator[so
         with soundfile.SoundFile(str(data) if isinstance(data, str | Path) else io.BytesIO(data)) as file:
             yield file
     except (soundfile.SoundFileError, OSError, TypeError) as error:
-        reason = getattr(error, "error_string", "") or str(error)
+        reason = _reason(data, error)
         raise NotAudio(f"{_name(data)} is not a readable audio file: {reason.strip().rstrip('.')}") from error
+
+
+def _reason(data: bytes | bytearray | memoryview | str | Path, error: Exception) -> str:
+    """libsndfile's word for a file that is not there, or may not be read, is "System error"."""
+    if isinstance(data, str | Path):
+        try:
+            os.close(os.open(data, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError as cause:
+            return os.strerror(cause.errno or 0).lower()
+        if os.path.isdir(data):
+            return "a directory"
+    return getattr(error, "error_string", "") or str(error)
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -23,6 +23,7 @@ from service.loops import loop_factory
 from sipcore.config import Account, UserAgentConfig
 from sipcore.errors import CallError, InvalidRequest, SipError
 from sipcore.events import CallAnswered, CallEnded, CallHeld, CallResumed, CallRinging, DtmfReceived
+from sipcore.media import checked_digits
 from sipcore.net.trace import Trace
 from sipcore.protocol.addresses import parse_account, parse_callee
 from sipcore.protocol.builder import check_extension_headers
@@ -69,7 +70,9 @@ def call(
     ] = "",
     duration: Annotated[
         float | None,
-        typer.Option("--duration", metavar="SECONDS", help="Stay this long after the answer, whatever is played."),
+        typer.Option(
+            "--duration", metavar="SECONDS", min=0.0, help="Stay this long after the answer, whatever is played."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long it may ring.")
@@ -132,20 +135,21 @@ def call(
             callee=callee,
             headers=headers,
             sounds=sounds,
-            record=record,
-            dtmf=dtmf,
+            record=_writable(record),
+            dtmf=_digits(dtmf),
             duration=duration,
             timeout=timeout,
             register=register,
         )
+        trace = _open_trace(trace_sip)
     except (SettingsError, InvalidRequest) as error:
         field = f"{error.field}: " if isinstance(error, InvalidRequest) and error.field else ""
-        typer.echo(f"sipcore call: {field}{error}", err=True)
+        typer.echo(f"sipcore call: {field}{str(error).removeprefix(field)}", err=True)
         raise typer.Exit(USAGE) from None
     configure_logging(settings.log_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            code = runner.run(_run(plan, settings.user_agent_config(), trace_sip))
+            code = runner.run(_run(plan, settings.user_agent_config(), trace))
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise typer.Exit(code)
@@ -180,7 +184,34 @@ def _load(path: Path) -> NDArray[np.int16]:
     try:
         return load_wav(path)
     except (AudioError, OSError) as error:
-        raise InvalidRequest(f"{path}: {error}", field="--wav") from error
+        raise InvalidRequest(f"--wav: {error}", field="--wav") from error
+
+
+def _digits(text: str) -> str:
+    try:
+        return checked_digits(text) if text else ""
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error).removeprefix("digits: "), field="--dtmf") from None
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Where the recording goes, tried before anybody's telephone rings; what stands there stays for the while."""
+    if path is not None:
+        there = path.exists()
+        try:
+            path.open("ab").close()
+            if not there:
+                path.unlink()
+        except OSError as error:
+            raise InvalidRequest(f"{path}: {error.strerror}", field="--record") from None
+    return path
+
+
+def _open_trace(path: Path | None) -> Trace | None:
+    try:
+        return Trace(path) if path is not None else None
+    except OSError as error:
+        raise InvalidRequest(f"{path}: {error.strerror}", field="--trace-sip") from None
 
 
 def _password(account: str, *, prompt: bool) -> str:
@@ -217,10 +248,9 @@ class _Report:
         )
 
 
-async def _run(plan: _Plan, config: UserAgentConfig, trace_file: Path | None) -> int:
+async def _run(plan: _Plan, config: UserAgentConfig, trace: Trace | None) -> int:
     """The whole command; returns the exit code."""
     report = _Report()
-    trace = Trace(trace_file) if trace_file is not None else None
     try:
         async with UserAgent(config, trace=trace) as agent:
             try:
@@ -230,7 +260,7 @@ async def _run(plan: _Plan, config: UserAgentConfig, trace_file: Path | None) ->
                 return NOT_REGISTERED
             return await _call(registration, plan, report)
     except OSError as error:
-        report.say(f"cannot listen for SIP on {config.sip_host}:{config.sip_port}: {error.strerror or error}")
+        report.say(error.strerror or str(error))
         return FAILED
     finally:
         if trace is not None:

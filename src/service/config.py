@@ -7,6 +7,7 @@ validators check it; its description is the help. Precedence: option, variable, 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,11 @@ __all__ = ["Endpoint", "PortRange", "ServerSettings", "SettingsError", "load_set
 ENV_PREFIX = "SIPCORE_"
 CONFIG_VARIABLE = "SIPCORE_CONFIG"
 MEBIBYTE = 1024 * 1024
+_WORDS = {
+    "path_not_directory": "must be a folder that is there",
+    "string_pattern_mismatch": "must be printable ASCII in one line",
+}
+"""For people, where pydantic's words are for programmers; by the type of the error."""
 
 
 class SettingsError(Exception):
@@ -335,6 +341,14 @@ class ServerSettings(BaseSettings):
             raise ValueError("must not be below jitter_min_ms")
         return value
 
+    @field_validator("call_control_token")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr) -> SecretStr:
+        # The line end of a secret's file is easily taken along, and then no client can ever show the token.
+        if not re.fullmatch(r"[\x21-\x7e]*", value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces and line ends")
+        return value
+
     @field_validator("srtp")
     @classmethod
     def _installed(cls, value: Literal["forbidden", "optional", "required"]) -> str:
@@ -435,7 +449,7 @@ def load_settings(
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(one, options, config, environ) for one in error.errors())) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{config}: {error}") from None
+        raise SettingsError(f"{config}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _explain(
@@ -450,9 +464,11 @@ def _explain(
         origin = f"--{name.replace('_', '-')}"
     elif any(key.upper() == variable for key in environ):
         origin = variable
-    else:
+    elif config is not None:
         origin = f"{config}, {name}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    else:  # a default that does not go with the rest
+        origin = f"--{name.replace('_', '-')}"
+    message = _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if name == "accounts" or "SecretStr" in str(ServerSettings.model_fields[name].annotation):
         return f"{origin}: {message}"
     return f"{origin}: {message}, not {str(error['input'])!r}"

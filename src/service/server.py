@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from contextlib import AsyncExitStack
 from types import TracebackType
 
@@ -52,11 +53,14 @@ class Server:
     """Serves ``ondewo.sip.Sip``, ``sipcore.v1.Telephony`` and ``sipcore.v1.CallAudio`` over a user agent of its own.
 
     Use as ``async with``, in any asyncio program.
+
+    Raises:
+        StartError: the file of the SIP trace cannot be written.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self._trace = Trace(settings.trace_sip) if settings.trace_sip is not None else None
+        self._trace = _open_trace(settings)
         self.agent = UserAgent(settings.user_agent_config(), trace=self._trace)
         self._archive = Archive(settings.history, settings.history_size) if settings.history is not None else None
         self.accounts = Accounts(
@@ -106,16 +110,23 @@ class Server:
             try:
                 await self.agent.start()
             except OSError as error:
-                raise StartError(f"cannot listen for SIP on {self.settings.sip}: {error.strerror or error}") from error
+                raise StartError(_refused_sip(error, self.settings.sip)) from error
             undo.push_async_callback(self.agent.close)
-            try:
-                port = self._grpc.add_insecure_port(str(self.settings.grpc))
-            except RuntimeError as error:
-                raise StartError(f"cannot listen for gRPC on {self.settings.grpc}: {_last_reason(error)}") from error
+            port = await self._bind_grpc()
             self.grpc_address = Endpoint(self.settings.grpc.host, port)
             await self._grpc.start()
             undo.pop_all()
         self.health.start()
+
+    async def _bind_grpc(self) -> int:
+        refused = f"cannot listen for gRPC on {self.settings.grpc}"
+        try:
+            await _try_to_listen(self.settings.grpc)
+            return self._grpc.add_insecure_port(str(self.settings.grpc))
+        except OSError as error:
+            raise StartError(f"{refused}: {_reason(error)}") from error
+        except RuntimeError as error:  # taken in between
+            raise StartError(f"{refused}: the line before says why") from error
 
     async def close(self) -> None:
         """NOT_SERVING; no new calls; BYE and un-REGISTER; the last answers; gRPC stops. About three seconds at most."""
@@ -138,9 +149,40 @@ class Server:
         return f"ready grpc={self.grpc_address} sip-udp={sip} sip-tcp={sip}{tls} rtp={self.settings.rtp_ports}"
 
 
-def _last_reason(error: RuntimeError) -> str:
-    """gRPC says a lot; what matters comes last."""
-    return str(error).rstrip("]}) ").rpartition(":")[2].strip() or str(error)
+def _open_trace(settings: ServerSettings) -> Trace | None:
+    if settings.trace_sip is None:
+        return None
+    try:
+        return Trace(settings.trace_sip)
+    except OSError as error:
+        raise StartError(f"cannot write the SIP trace {settings.trace_sip}: {_reason(error)}") from error
+
+
+def _refused_sip(error: OSError, sip: Endpoint) -> str:
+    """The user agent's errors name the port or the file by themselves, but for a host name without an address."""
+    reason = error.strerror or str(error)
+    if reason.startswith("TLS: "):
+        return f"cannot use SIP over {reason}"
+    _, named, rest = reason.partition("Cannot listen on ")
+    return f"cannot listen for SIP on {rest}" if named else f"cannot listen for SIP on {sip}: {_reason(error)}"
+
+
+def _reason(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
+
+async def _try_to_listen(where: Endpoint) -> None:
+    """Why gRPC could not: it writes that to the standard error in its own manner, and raises another thing.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    loop = asyncio.get_running_loop()
+    for family, kind, protocol, _, address in await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: only a listener is in the way
+            probe.bind(address)
 
 
 async def serve(settings: ServerSettings) -> None:

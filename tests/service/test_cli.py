@@ -19,9 +19,10 @@ from google.protobuf.empty_pb2 import Empty
 from typer.testing import CliRunner
 
 from service.cli import COMMANDS, application
-from service.config import ServerSettings
+from service.config import ServerSettings, load_settings
 from service.generated.ondewo.sip import sip_pb2 as pb
 from service.generated.ondewo.sip.sip_pb2_grpc import SipStub
+from service.server import Server, StartError
 from tests.service.bench import wav
 
 PROGRAM = [sys.executable, "-c", "from service.cli import main; main()"]
@@ -65,9 +66,21 @@ def test_the_root_names_its_commands() -> None:
         (["serve", "--grpc", "nonsense"], "sipcore serve: --grpc: must be HOST:PORT"),
         (["serve", "--rtp-ports", "5"], "sipcore serve: --rtp-ports: must be LO-HI"),
         (["serve", "--config", "/no/such.toml"], "sipcore serve: --config: there is no file /no/such.toml"),
-        (["call", "bob", "--account", "nobody"], "sipcore call: --account: "),
+        (["call", "bob", "--account", "nobody"], "sipcore call: --account: 'nobody' has no user part"),
         (["call", "", "--account", "alice@example.com"], "sipcore call: URI: "),
-        (["call", "bob", "--account", "alice@example.com", "--wav", "/no/such.wav"], "sipcore call: --wav: "),
+        (
+            ["call", "bob", "--account", "alice@example.com", "--wav", "/no/such.wav"],
+            "sipcore call: --wav: /no/such.wav is not a readable audio file: no such file or directory",
+        ),
+        (["call", "bob", "--account", "alice@example.com", "--dtmf", "x"], "sipcore call: --dtmf: 'x' may hold"),
+        (
+            ["call", "bob", "--account", "alice@example.com", "--record", "/no/such.wav"],
+            "sipcore call: --record: /no/such.wav: No such file or directory",
+        ),
+        (
+            ["call", "bob", "--account", "alice@example.com", "--trace-sip", "/no/such.txt"],
+            "sipcore call: --trace-sip: /no/such.txt: No such file or directory",
+        ),
         (["call", "bob", "--account", "alice@example.com", "--header", "X"], "sipcore call: --header: "),
         (["call", "bob", "--account", "alice@example.com", "--header", "Via: x"], "sipcore call: headers"),
         (["call", "bob", "--account", "alice@example.com", "--sip", "x"], "sipcore call: --sip: "),
@@ -128,10 +141,13 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1() -> None:
             process = start_server(option, address)
             _, errors = process.communicate(timeout=20)
         assert process.returncode == 1, errors
-        last = errors.splitlines()[-1]
-        assert last.startswith("sipcore serve: cannot listen for ")
-        assert address in last
-        assert "Traceback" not in errors
+        name = "SIP" if kind is socket.SOCK_DGRAM else "gRPC"
+        assert errors == f"sipcore serve: cannot listen for {name} on {address}: address already in use\n"
+
+
+def test_a_trace_that_cannot_be_written_keeps_the_server_from_starting() -> None:
+    with pytest.raises(StartError, match=r"cannot write the SIP trace /no/such.txt: no such file or directory"):
+        Server(load_settings({"trace_sip": "/no/such.txt"}))
 
 
 def test_logs_as_json_and_no_secret_in_them() -> None:

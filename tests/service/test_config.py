@@ -76,7 +76,7 @@ def test_there_is_a_sample_of_every_setting() -> None:
 
 
 def test_the_bounds_of_the_jitter_buffer_are_in_order() -> None:
-    with pytest.raises(SettingsError, match=r"jitter_max_ms.*must not be below jitter_min_ms"):
+    with pytest.raises(SettingsError, match=r"^--jitter-max-ms: must not be below jitter_min_ms"):
         load_settings({"jitter_min_ms": "300"})
 
 
@@ -122,7 +122,12 @@ def test_toml_types_and_the_file_from_a_variable(tmp_path: Path, monkeypatch: py
         ({"history_size": "many"}, "--history-size: should be a valid integer"),
         ({"allow_from": "example.com"}, "--allow-from: 'example.com' is not an IP address"),
         ({"log_level": "loud"}, "--log-level: should be 'debug', 'info', 'warning' or 'error', not 'loud'"),
-        ({"user_agent": "x\r\nVia: y"}, "--user-agent: "),
+        ({"user_agent": "x\r\nVia: y"}, "--user-agent: must be printable ASCII in one line"),
+        ({"recordings": "/no/such"}, "--recordings: must be a folder that is there"),
+        (
+            {"call_control_token": "hush\n"},
+            "--call-control-token: must be printable ASCII without spaces",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_that_names_it(options: dict[str, object], said: str) -> None:
