@@ -161,7 +161,12 @@ class Accounts:
             await asyncio.wait({leaving})
         line = self._lines.get(address.key) or await self._new_line(account, address)
         self._newest_registered = line
-        return await self._run(line, lambda operation: sessions.register_account(line, account, operation), remaining)
+        return await self._run(
+            line,
+            lambda operation: sessions.register_account(line, account, operation),
+            remaining,
+            outcome=StatusType.REGISTERED,
+        )
 
     async def _new_line(self, account: Account, address: AccountAddress) -> Line:
         """The line of an account that has none yet; its history goes on where an earlier server's ended."""
@@ -277,6 +282,7 @@ class Accounts:
             line,
             lambda _: playback.play_wav_files(line, wav_files, expected_call_id=scope.call_id),
             remaining,
+            outcome=StatusType.MICROPHONE_WAV_FILES_PLAYED,
         )
 
     def set_muted(self, scope: Scope, muted: bool) -> Status:
@@ -354,8 +360,10 @@ class Accounts:
         line: Line,
         work: Callable[[Operation], Coroutine[object, object, Status]],
         remaining: Remaining,
+        *,
+        outcome: StatusType | None = None,
     ) -> Status:
-        return await self._operations.run(work, line.snapshot(), remaining)
+        return await self._operations.run(work, line.pending(outcome), remaining)
 
     def check_running(self) -> None:
         """Told by use cases that begin something new.

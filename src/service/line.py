@@ -164,7 +164,23 @@ class Line:
 
     def snapshot(self) -> Status:
         """The newest transition, or NO_SESSION before the first."""
-        return self.history.current or self.refuse(
+        return self.history.current or self._no_outcome()
+
+    def pending(self, outcome: StatusType | None) -> Status:
+        """The answer to a request whose deadline comes before any transition of its own: the newest one.
+
+        Unless that says ``outcome``, which an earlier request brought about: then the call as it was answered, or
+        that the registration has no outcome yet.
+        """
+        current = self.snapshot()
+        if outcome is None or current.type is not outcome:
+            return current
+        if self.ongoing is not None:
+            return self.history.stamp(self.status(self.ongoing.identity.connected_type, self.ongoing.identity))
+        return self._no_outcome()
+
+    def _no_outcome(self) -> Status:
+        return self.refuse(
             StatusType.NO_SESSION, AccountNotRegistered(f"The registration of {self.name} has no outcome yet")
         )
 

@@ -94,6 +94,18 @@ async def test_registration_near_its_deadline_returns_and_goes_on() -> None:
 
 
 @in_virtual_time
+async def test_a_registration_near_its_deadline_is_not_taken_for_an_earlier_one() -> None:
+    bench = Bench()
+    await bench.register()
+    bench.agent.registrar = "silent"
+    status = await bench.register(password="another", deadline=2.0)
+    assert (status.type, status.description) == (
+        StatusType.NO_SESSION,
+        "The registration of alice@example.com has no outcome yet",
+    )
+
+
+@in_virtual_time
 async def test_a_cancelled_registration_is_given_up_and_the_history_says_so() -> None:
     bench = Bench()
     bench.agent.registrar = "silent"
