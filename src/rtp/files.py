@@ -17,7 +17,7 @@ import numpy as np
 import soxr
 
 from rtp.sources import ArraySource, LoopedSource
-from rtp.wav import AudioError, NoSamples, load_wav, open_audio, to_int16
+from rtp.wav import AudioError, NoSamples, block_frames, is_exact, load_wav, open_audio, to_int16
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -224,10 +224,10 @@ def _blocks(part: Part, rate: int, converter: _Converter) -> Iterator[NDArray[np
         yield from (part[start : start + step] for start in range(0, len(part), step))
         return
     with open_audio(part) as file:
-        step = BLOCK_SECONDS * file.samplerate
+        step = block_frames(file)
         if file.samplerate == rate:
             yield converter.finish()
-        if file.channels == 1 and file.samplerate == rate and file.subtype in ("PCM_16", "ULAW", "ALAW"):
+        if is_exact(file, rate):
             while len(exact := file.read(step, dtype="int16")):
                 yield exact
             return

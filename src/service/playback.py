@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtp.wav import AudioError, load_wav
+from rtp.wav import INLINE_BYTES, MAX_SECONDS, AudioError, TooLong, decodes_quickly, load_wav
 from service.errors import PlaybackCancelled
 from service.line import Line
 from service.status import Status, StatusType
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from sipcore.media import Playback
 
 __all__ = ["check_size", "decode", "play_wav_files"]
-
-INLINE_BYTES = 65_536
-"""Up to this size files are decoded at once: handing them to a thread would take longer than reading them."""
 
 
 def check_size(wav_files: Sequence[bytes], limit: int) -> None:
@@ -46,20 +44,29 @@ async def decode(wav_files: Sequence[bytes]) -> list[NDArray[np.int16]]:
     """Each file as int16 samples (n,), mono, 8,000 Hz, n >= 1.
 
     Raises:
-        InvalidAudio: a file holds no audio; the field says which.
+        InvalidAudio: a file holds no audio, or the hours are too many; the field says which.
     """
-    if sum(len(data) for data in wav_files) <= INLINE_BYTES:
-        return _decode(wav_files)
-    return await asyncio.to_thread(_decode, wav_files)
+    abandoned = threading.Event()
+    if sum(len(data) for data in wav_files) <= INLINE_BYTES and all(map(decodes_quickly, wav_files)):
+        return _decode(wav_files, abandoned)
+    try:
+        return await asyncio.to_thread(_decode, wav_files, abandoned)
+    finally:
+        abandoned.set()  # a thread is not cancelled with its request
 
 
-def _decode(wav_files: Sequence[bytes]) -> list[NDArray[np.int16]]:
-    samples = []
+def _decode(wav_files: Sequence[bytes], abandoned: threading.Event) -> list[NDArray[np.int16]]:
+    samples: list[NDArray[np.int16]] = []
+    left = float(MAX_SECONDS)
     for number, data in enumerate(wav_files):
         try:
-            samples.append(load_wav(data))
+            samples.append(load_wav(data, max_seconds=left, abandoned=abandoned.is_set))
+        except TooLong as error:
+            reason = f"all files together are longer than {MAX_SECONDS // 3600} hours"
+            raise InvalidAudio(reason, field=f"wav_files[{number}]") from error
         except AudioError as error:
             raise InvalidAudio(str(error), field=f"wav_files[{number}]") from error
+        left -= len(samples[-1]) / 8000
     return samples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtp.wav import AudioError, NoSamples, NotAudio, load_wav, load_wav_in_thread
+from rtp.wav import AudioError, NoSamples, NotAudio, TooLong, decodes_quickly, load_wav, load_wav_in_thread
 from tests.rtp.kit import tone
 
 
@@ -95,10 +96,52 @@ def test_a_wav_without_samples_is_refused(rate: int) -> None:
         load_wav(wav(np.zeros(0, np.int16), rate))
 
 
-def test_audio_that_is_too_long_to_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtp.wav.MAX_SECONDS", 0)
-    with pytest.raises(AudioError, match="longer than"):
-        load_wav(wav(tone(160)))
+def test_audio_that_is_too_long_to_hold_is_refused() -> None:
+    with pytest.raises(TooLong, match=r"longer than 0\.01 seconds"):
+        load_wav(wav(tone(160)), max_seconds=0.01)
+    four_hours_and_a_second = wav(np.zeros(10 * (4 * 3600 + 1), np.int16), 10)
+    with pytest.raises(TooLong, match="longer than 4 hours"):
+        load_wav(four_hours_and_a_second)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 65])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_decoded_in_blocks_is_the_same(rate: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 3 if rate > 100 else 60
+    noise = np.random.default_rng(1).integers(-9000, 9000, (seconds * rate, channels), np.int16)
+    data = wav(noise, rate)
+    whole = load_wav(data)
+    monkeypatch.setattr("rtp.wav.BLOCK_SAMPLES", 1000)
+    blocks = load_wav(data)
+    assert len(blocks) == len(whole)
+    assert np.abs(blocks.astype(int) - whole).max() <= (0 if rate == 8000 else 1)
+
+
+def test_a_small_file_of_many_channels_costs_little_memory() -> None:
+    data = wav(np.zeros((4 * 192_000, 8), np.int16), 192_000, container="FLAC")
+    assert len(data) < 65_536
+    tracemalloc.start()
+    try:
+        assert len(load_wav(data)) == 4 * 8000
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_decoding_that_nobody_waits_for_ends() -> None:
+    minutes = wav(np.zeros(8000 * 600, np.int16), container="FLAC")
+    asked = iter([False, False, True])
+    with pytest.raises(AudioError, match="abandoned"):
+        load_wav(minutes, abandoned=lambda: next(asked))
+
+
+def test_what_is_packed_very_small_is_not_decoded_on_the_event_loop() -> None:
+    minutes = wav(np.zeros(8000 * 600, np.int16), container="FLAC")
+    assert len(minutes) < 65_536
+    assert not decodes_quickly(minutes)
+    assert not decodes_quickly(wav(np.zeros(100, np.int16), 1))
+    assert decodes_quickly(wav(tone(8000)))
+    assert decodes_quickly(b"no audio")
 
 
 @given(st.binary(max_size=200), st.integers(0, 100))

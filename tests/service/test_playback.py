@@ -139,3 +139,14 @@ async def test_an_empty_list_is_malformed() -> None:
     with pytest.raises(InvalidAudio) as raised:
         await Bench().play()
     assert raised.value.field == "wav_files"
+
+
+@in_virtual_time
+async def test_the_hours_of_all_files_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.playback.MAX_SECONDS", 2)
+    bench = Bench()
+    await bench.connected()
+    with pytest.raises(InvalidAudio, match="all files together are longer than") as raised:
+        await bench.play(wav(1.5), wav(1.0))
+    assert raised.value.field == "wav_files[1]"
+    assert (await bench.play(wav(1.0), wav(1.0))).type is StatusType.MICROPHONE_WAV_FILES_PLAYED
