@@ -261,7 +261,7 @@ class Accounts:
     ) -> Status:
         """SipTransferCall."""
         line = self.select(scope)
-        parse_callee(target, _address(line), field="transfer_id")
+        parse_callee(target, _address(line), field="transfer_id", refer=True)
         check_extension_headers(headers, refer=True)
         if line is None:
             return _no_account(scope)

@@ -68,7 +68,7 @@ class CallTransfers:
 
     def _target(self, to: str | Call) -> str:
         if isinstance(to, str):
-            return str(self._runtime.resolve_callee(to, self._call.registration, field="transfer_id"))
+            return str(self._runtime.resolve_callee(to, self._call.registration, field="transfer_id", refer=True))
         if to is self._call:
             raise InvalidRequest("transfer_id: a call cannot take its own place", field="transfer_id")
         _require_connected(to)

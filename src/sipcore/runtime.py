@@ -59,7 +59,7 @@ class Runtime(Protocol):
     async def outcome(self, exchange: Exchange) -> Response:
         """Waits for the final response of a request; see :meth:`sipcore.requests.Outcomes.wait`."""
 
-    def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
+    def resolve_callee(self, to: str, registration: Registration, *, field: str, refer: bool = False) -> Uri:
         """A name as a caller writes it, as a URI.
 
         Raises:

@@ -310,9 +310,9 @@ class UserAgent:
         """See :class:`~sipcore.runtime.Runtime`."""
         return await self._outcomes.wait(exchange)
 
-    def resolve_callee(self, to: str, registration: Registration, *, field: str) -> Uri:
+    def resolve_callee(self, to: str, registration: Registration, *, field: str, refer: bool = False) -> Uri:
         """See :class:`~sipcore.runtime.Runtime`."""
-        return registration.line.dial(to, field=field)
+        return registration.line.dial(to, field=field, refer=refer)
 
     def forget_registration(self, registration: Registration) -> None:
         """See :class:`~sipcore.runtime.Runtime`."""

@@ -151,7 +151,6 @@ def test_what_is_no_outbound_proxy_is_refused(text: str) -> None:
         ("sip:+1-212-555@gw.example.com;user=phone", "sip:+1-212-555@gw.example.com;user=phone"),
         ("sip:biloxi.com", "sip:biloxi.com"),
         ("sip:bob@[::1]:5062;transport=tcp", "sip:bob@[::1]:5062;transport=tcp"),
-        ("sip:bob@biloxi.com?Replaces=a%40b%3Bto-tag%3D1", "sip:bob@biloxi.com?Replaces=a%40b%3Bto-tag%3D1"),
         ("sip:*21#@biloxi.com", "sip:*21%23@biloxi.com"),
         # user@host[:port]
         ("bob@biloxi.com", "sip:bob@biloxi.com"),
@@ -191,6 +190,12 @@ def test_callee_forms(text: str, uri: str) -> None:
     assert Uri.parse(uri) == parsed
 
 
+def test_who_is_referred_to_may_come_with_header_fields() -> None:
+    """§19.1.1, table 1: not in a request line, but in Refer-To."""
+    text = "sip:bob@biloxi.com?Replaces=a%40b%3Bto-tag%3D1"
+    assert str(parse_callee(text, HOME, refer=True)) == text
+
+
 def test_a_secure_account_dials_securely() -> None:
     """RFC 3261 §26.2.2: what an account of ``sips:`` dials at its own domain is ``sips:`` too."""
     assert str(parse_callee("bob", parse_account("sips:alice@example.com"))) == "sips:bob@example.com"
@@ -220,6 +225,7 @@ def test_a_secure_account_dials_securely() -> None:
         ("sip:bob@exa\u2028mple.com", "is not"),
         ("sip:bob@example.com;x=\u00fc", "is not a SIP address"),
         ("sip:bob@example.com;transport=ws", "transport 'ws' is not one of udp, tcp, tls"),
+        ("sip:bob@example.com?Subject=Hello", "has header fields; give them as headers of the call"),
     ],
 )
 def test_what_is_no_callee_is_refused(text: str, why: str) -> None:

@@ -126,12 +126,13 @@ def parse_name_server(text: str, *, field: str = "nameservers") -> tuple[str, in
     return host, int(port)
 
 
-def parse_callee(text: str, account: AccountAddress | None, *, field: str = "callee_id") -> Uri:
+def parse_callee(text: str, account: AccountAddress | None, *, field: str = "callee_id", refer: bool = False) -> Uri:
     """Whom to call: a ``sip:``/``sips:``/``tel:`` URI, ``user@host[:port]``, or a bare user or number.
 
     What names no host is dialled at the account's own domain: a bare name, and a ``tel:`` URI too, as §19.1.6 turns
     one into a SIP URI. In something that is plainly a phone number visual separators are dropped (RFC 3966 §5.1.1);
-    a SIP URI is taken as it is written.
+    a SIP URI is taken as it is written. Header fields in it (``?Subject=Hello``) are for Refer-To alone, so ``refer``:
+    a request line may hold none (§19.1.1, table 1).
 
     Raises:
         InvalidAddress: it is none; the message starts with ``field``.
@@ -151,6 +152,10 @@ def parse_callee(text: str, account: AccountAddress | None, *, field: str = "cal
         uri = _sip_uri(value, text, field)
     if uri.user == "":
         raise InvalidAddress(f"{field}: {_shown(text)} has no user part", field=field)
+    if uri.headers and not refer:
+        raise InvalidAddress(
+            f"{field}: {_shown(text)} has header fields; give them as headers of the call", field=field
+        )
     return uri
 
 

@@ -42,6 +42,11 @@ OWNED_HEADERS = frozenset(
         "content-type",
         "authorization",
         "proxy-authorization",
+        # There may be one of each (§7.3.1), and the session timer (RFC 4028) goes by what it has written.
+        "session-expires",
+        "min-se",
+        # Of the body, which is the stack's.
+        "content-encoding",
     }
 )
 """Headers that the stack writes itself; callers may not."""
@@ -59,7 +64,6 @@ _STANDARD = OWNED_HEADERS | {
     "event",
     "expires",
     "min-expires",
-    "min-se",
     "proxy-authenticate",
     "proxy-require",
     "rack",
@@ -68,7 +72,6 @@ _STANDARD = OWNED_HEADERS | {
     "retry-after",
     "rseq",
     "server",
-    "session-expires",
     "subscription-state",
     "supported",
     "timestamp",
@@ -172,7 +175,7 @@ def make_request(
     block.add("CSeq", f"{cseq} {method}")
     if contact:
         block.add("Contact", contact)
-    if user_agent:
+    if user_agent and not any(Headers.key(name) == "user-agent" for name, _ in headers):
         block.add("User-Agent", user_agent)
     for name, value in headers:
         block.add(name, value)

@@ -173,13 +173,13 @@ class Line:
         """Header fields of an INVITE that opens a call: those ``given``, and the account's."""
         return identity_headers(self.account, self.address, given, caller)
 
-    def dial(self, to: str, *, field: str) -> Uri:
-        """Whom to call, as somebody wrote it, by the account's dial plan.
+    def dial(self, to: str, *, field: str, refer: bool = False) -> Uri:
+        """Whom to call, or to refer to, as somebody wrote it, by the account's dial plan.
 
         Raises:
             InvalidAddress: it is no name; the message starts with ``field``.
         """
-        uri = parse_callee(self._plan.expanded(to), self.address, field=field)
+        uri = parse_callee(self._plan.expanded(to), self.address, field=field, refer=refer)
         is_number = uri.user_unescaped.lstrip("+").isdigit() and uri.host == self.address.host
         if self.account.user_phone and is_number and "user" not in uri.parameters:
             return replace(uri, parameters=uri.parameters.with_(user="phone"), text="")
