@@ -218,7 +218,7 @@ class Reports:
                 ntp,
                 int(self._sending.timestamp[row]) + tick * FRAME,
                 sent,
-                (sent - events) * FRAME + events * EVENT_OCTETS,
+                (sent - events) * FRAME + int(self._counters.octets_beyond[row]) + events * EVENT_OCTETS,
             )
             control.own_report[row] = (control.own_report[row, 1], middle_of(ntp))
         control.sent[row] = (control.sent[row, 1], sent)

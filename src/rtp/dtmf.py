@@ -64,18 +64,27 @@ class EventToSend:
 class EventSender:
     """Digits in a row, each an event of ``duration`` and then a pause of ``gap``, both in samples."""
 
-    def __init__(self, digits: Iterable[str], duration: int, gap: int) -> None:
+    def __init__(self, digits: Iterable[str], duration: int, gap: int, *, frames: int = 1) -> None:
         """
+        Args:
+            frames: of the clock from packet to packet, as of audio; durations are rounded up to whole packets.
+
         Raises:
             ValueError: a character is no digit.
         """
         self._codes = deque(event_code(digit) for digit in digits)
-        self._duration = duration
+        self._frames = frames
+        self._duration = self._whole(duration)
         self._gap = gap
         self._begun = 0
+        self._unmarked = False
         self._ends_left = 0
         self._segment_start: int | None = None
         self._pause_left = 0
+        self.sounding = False
+        """The last tick belonged to an event, whether a packet of it went out or not,"""
+        self.waiting = False
+        """or to an audio packet that has to be full before the event begins."""
 
     @property
     def finished(self) -> bool:
@@ -85,7 +94,7 @@ class EventSender:
     @property
     def total_samples(self) -> int:
         """How long all digits still to come take, end packets and pauses included; of a fresh sender, its length."""
-        each = self._duration + (END_PACKETS - 1) * FRAME + self._gap
+        each = self._duration + (END_PACKETS - 1) * self._frames * FRAME + self._gap
         return len(self._codes) * each
 
     def stop(self, tick: int) -> None:
@@ -98,10 +107,19 @@ class EventSender:
             self._codes.pop()
         self._gap = 0
         if self._ends_left == END_PACKETS:
-            self._duration = min(self._duration, (tick - self._begun + 1) * FRAME)
+            self._duration = min(self._duration, self._whole((tick - self._begun + 1) * FRAME))
 
-    def next(self, tick: int) -> EventToSend | None:
-        """What goes out at this tick instead of audio; None in a pause: audio or silence goes out."""
+    def _whole(self, samples: int) -> int:
+        packet = self._frames * FRAME
+        return -(-samples // packet) * packet
+
+    def next(self, tick: int, *, between: bool = True) -> EventToSend | None:
+        """What goes out at this tick instead of audio; None: nothing, or, where it is not `sounding`, audio or silence.
+
+        Args:
+            between: an event may begin here, where an audio packet has ended.
+        """
+        self.sounding = self.waiting = False
         if self._pause_left:
             self._pause_left = max(0, self._pause_left - FRAME)
             return None
@@ -109,15 +127,21 @@ class EventSender:
             return None
         code = self._codes[0]
         if self._segment_start is None:
+            if not between:
+                self.waiting = True
+                return None
             self._segment_start, self._begun, self._ends_left = tick, tick, END_PACKETS
-            marker = True
-        else:
-            marker = False
+            self._unmarked = True
+        self.sounding = True
+        if (tick - self._begun + 1) % self._frames:
+            return None
+        marker, self._unmarked = self._unmarked, False
         elapsed = (tick - self._begun + 1) * FRAME
         if elapsed < self._duration:
             in_segment = (tick - self._segment_start + 1) * FRAME
             start = self._segment_start
-            if in_segment + FRAME > MAX_DURATION:  # the next packet would not hold it: a new segment begins there
+            if in_segment + self._frames * FRAME > MAX_DURATION:
+                # The next packet would not hold it: a new segment begins there.
                 self._segment_start = tick + 1
             return EventToSend(_payload(code, in_segment, end=False), start, marker)
         start = self._segment_start

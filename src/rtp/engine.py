@@ -3,7 +3,8 @@
 Each tick, in this order: send one frame of every stream, first, so that its time depends on nothing a peer does; read
 the sockets until they are empty; play one frame out of every jitter ring into the sinks; call DTMF handlers last. When
 the loop was held up, a tick makes up for the ones before it; `rtp.outgoing` and `rtp.incoming` say how far, `rtp.load`
-what is told of it.
+what is told of it. While some streams send packets of 10, 30 or 50 ms, there is a half tick between two ticks, for them
+alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rtp.jitter import FRAME, JitterRing
 from rtp.load import Load, MissedTicks
 from rtp.outgoing import CATCH_UP_FRAMES, Outgoing
 from rtp.packetizer import Sending, begin, set_codec
+from rtp.packing import Packing, set_ptime
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
 from rtp.receive import Kind, Routes, SymmetricRtp
@@ -45,6 +47,9 @@ __all__ = ["EngineStatistics", "MediaEngine", "NoPortAvailable"]
 
 logger = logging.getLogger(__name__)
 
+TICK_MS = FRAME * 1000 // RATE
+"""The clock's period, whatever packets hold."""
+
 
 class MediaEngine:
     """All RTP streams of a process. Use from one event loop only."""
@@ -53,7 +58,6 @@ class MediaEngine:
         self,
         *,
         ports: tuple[int, int] = (16384, 32767),
-        ptime_ms: int = 20,
         jitter_min_ms: int = 20,
         jitter_max_ms: int = 200,
         symmetric_rtp: SymmetricRtp = "auto",
@@ -63,7 +67,6 @@ class MediaEngine:
     ) -> None:
         """Args:
             ports: inclusive range for RTP (even) and RTCP (odd) ports.
-            ptime_ms: 20; far ends may send packets of any length.
             jitter_min_ms, jitter_max_ms: bounds of the jitter buffer's delay, multiples of 20, 0..500; where they are
                 equal, it is fixed.
             symmetric_rtp: who may take a stream over, see `rtp.receive`.
@@ -75,10 +78,8 @@ class MediaEngine:
         Raises:
             ValueError: a value outside its range.
         """
-        if ptime_ms * RATE != FRAME * 1000:
-            raise ValueError(f"ptime {ptime_ms} ms: the engine sends packets of {FRAME * 1000 // RATE} ms")
-        if jitter_min_ms % ptime_ms or jitter_max_ms % ptime_ms or not 0 <= jitter_min_ms <= jitter_max_ms <= 500:
-            raise ValueError(f"a delay of {jitter_min_ms} to {jitter_max_ms} ms: not multiples of {ptime_ms} in 0..500")
+        if jitter_min_ms % TICK_MS or jitter_max_ms % TICK_MS or not 0 <= jitter_min_ms <= jitter_max_ms <= 500:
+            raise ValueError(f"a delay of {jitter_min_ms} to {jitter_max_ms} ms: not multiples of {TICK_MS} in 0..500")
         self._rng = rng if rng is not None else random.SystemRandom()
         self._range = ports
         self._ports = PortPool(*ports, self._rng, quarantine=port_quarantine)
@@ -90,6 +91,7 @@ class MediaEngine:
         self._ring = JitterRing(capacity)
         self._reception = Reception(capacity)
         self._sending = Sending(capacity)
+        self._packing = Packing(capacity)
         self._counters = Counters(capacity)
         self._delay = Delay(capacity, minimum=jitter_min_ms * RATE // 1000, maximum=jitter_max_ms * RATE // 1000)
         self._control = Control(capacity)
@@ -104,6 +106,7 @@ class MediaEngine:
             noise,
             self._reception,
             self._sending,
+            self._packing,
             self._counters,
             self._control,
             self._inband,
@@ -111,7 +114,7 @@ class MediaEngine:
             capacity=capacity,
         )
         self._reports = Reports(self._control, self._sending, self._routes, self._reception, self._counters, self._rng)
-        self._outgoing = Outgoing(self._sending, self._counters)
+        self._outgoing = Outgoing(self._sending, self._packing, self._counters)
         self._incoming = Incoming(
             self._routes,
             self._reception,
@@ -125,17 +128,19 @@ class MediaEngine:
             self._inband,
             capacity=capacity,
         )
-        self._clock = TickClock(ptime_ms / 1000, self.tick)
+        self._clock = TickClock(TICK_MS / 1000, self.tick, self.half_tick)
         self._streams: dict[int, RtpStream] = {}
         self._dirty = False
         """Some stream came, went or changed since the rows were arranged; the next tick begins with it."""
         self._ticking = False
-        self._load = Load(ptime_ms / 1000, CATCH_UP_FRAMES)
+        self._load = Load(TICK_MS / 1000, CATCH_UP_FRAMES)
         self.on_missed: Callable[[MissedTicks], None] | None = None
         """Told of missed ticks: at once, and then every ten seconds at most."""
         self._lateness = Series()
         self._durations = Series()
         self._cpu = 0.0
+        self._worked_between = 0.0
+        """CPU seconds of half ticks since the last tick."""
         self._started = False
         self._closed = False
 
@@ -236,6 +241,8 @@ class MediaEngine:
             self._reports.tick(self._streams, self._outgoing.tick, now)
             self._incoming.play_out(count, self._outgoing.tick)
             self._incoming.report_events(count)
+            if self._outgoing.splits:
+                self._clock.halfway()
         except Exception:
             logger.exception("a tick of the media clock failed")
         self._ticking = False
@@ -243,9 +250,24 @@ class MediaEngine:
         self._cpu += worked
         self._lateness.add(lateness * 1000)
         self._durations.add((time.perf_counter() - wall) * 1000)
-        missed = self._load.add(count, worked)
+        missed = self._load.add(count, worked + self._worked_between)
+        self._worked_between = 0.0
         if missed is not None:
             self._tell(missed)
+
+    def half_tick(self) -> None:
+        """Sends the packets that are due in the middle between two ticks. Never raises. What it did not come to do in
+        time, the next tick does first."""
+        cpu = time.thread_time()
+        try:
+            if self._dirty:
+                self._arrange()
+            self._outgoing.send_middle()
+        except Exception:
+            logger.exception("a half tick of the media clock failed")
+        worked = time.thread_time() - cpu
+        self._cpu += worked
+        self._worked_between += worked
 
     def _tell(self, missed: MissedTicks) -> None:
         heard = missed.skipped_frames and self._streams  # a stall while nothing is sent is nobody's trouble
@@ -278,8 +300,10 @@ class MediaEngine:
         self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool
     ) -> None:
         """What to send and to understand."""
-        row = stream.row
-        set_codec(self._sending, row, law, payload_type)
+        row, sending = stream.row, self._sending
+        other = bool(sending.law[row] != law or sending.payload_type[row] != payload_type)
+        set_codec(sending, row, law, payload_type)
+        set_ptime(self._packing, sending, row, stream.ptime_ms, anew=other)
         self._routes.kinds[row] = Kind.UNKNOWN
         for number, kind in kinds.items():
             self._routes.kinds[row, number] = kind

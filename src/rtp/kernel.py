@@ -89,7 +89,7 @@ class TimerDescriptor:
     """A timerfd: readable at ``first`` and every ``interval`` seconds after it, whatever the reader does meanwhile."""
 
     def __init__(self, first: float, interval: float) -> None:
-        """``first`` on the clock of `time.monotonic`, seconds.
+        """``first`` on the clock of `time.monotonic`, seconds; ``interval`` 0: once only.
 
         Raises:
             OSError: the system has no such timer, or no descriptor left.
@@ -100,22 +100,33 @@ class TimerDescriptor:
         if descriptor < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
         self._descriptor = descriptor
-        spec = _TimerSpec(_time_spec(interval), _time_spec(first))
-        if _library.timerfd_settime(descriptor, TIMER_ABSOLUTE, ctypes.byref(spec), None) < 0:
-            code = ctypes.get_errno()
+        try:
+            self.set(first, interval)
+        except OSError:
             os.close(descriptor)
-            raise OSError(code, "timerfd_settime failed")
+            raise
 
     def fileno(self) -> int:
         """The descriptor, to be watched for reading."""
         return self._descriptor
 
-    def acknowledge(self) -> None:
-        """Takes the expirations, so that the descriptor is not readable before the next one."""
+    def set(self, first: float, interval: float) -> None:
+        """From now on at these times; an expiration that was not taken is forgotten.
+
+        Raises:
+            OSError: not a time.
+        """
+        spec = _TimerSpec(_time_spec(interval), _time_spec(first))
+        if _library is None or _library.timerfd_settime(self._descriptor, TIMER_ABSOLUTE, ctypes.byref(spec), None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
+    def acknowledge(self) -> bool:
+        """Takes the expirations, so that the descriptor is not readable before the next one. False: there is none."""
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:
-            return
+            return False
+        return True
 
     def close(self) -> None:
         """Gives the descriptor back."""

@@ -7,7 +7,8 @@ The catch-up policy. When the loop was held up over n deadlines, the tick that r
 - never more: of a longer stall the beginning is left out, as a pause in the timestamps with a marker behind it. Sources
   do not advance for what is left out, so nothing that plays is lost; it plays later. Timestamps stay the clock's.
 
-Nothing is made up for later on: the next tick sends one frame again.
+Nothing is made up for later on: the next tick sends one frame again. Streams whose packets hold more than a frame, or
+less, make their frames in the same way; `rtp.packing` makes packets of them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ import numpy as np
 
 from rtp.jitter import FRAME
 from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, write_headers
+from rtp.packing import PLAIN, collect, full, take
 from rtp.transmit import make_transmitter
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
+    from rtp.endpoint import Endpoint
     from rtp.packetizer import Sending
+    from rtp.packing import Packing
+    from rtp.srtp import Cipher
     from rtp.statistics import Counters
     from rtp.stream import RtpStream
 
@@ -38,16 +44,28 @@ CATCH_UP_FRAMES = 5
 class Outgoing:
     """Which rows send, and what they send at a tick."""
 
-    def __init__(self, sending: Sending, counters: Counters) -> None:
+    def __init__(self, sending: Sending, packing: Packing, counters: Counters) -> None:
         self._sending = sending
+        self._packing = packing
         self._counters = counters
         self._transmitter = make_transmitter()
+        self._others = make_transmitter()
+        """For packets that do not go out as they lie in `Sending`: encrypted, or of another length than a frame."""
         self._senders: list[RtpStream] = []
         self._with_events: list[RtpStream] = []
         self._audio: list[RtpStream] = []
-        self._encrypted: list[RtpStream] = []
-        """Those of them with a cipher, which stand at the end."""
+        self._ciphers: list[Cipher | None] = []
+        """Of those for ``_others``, which stand at the end of ``_audio``."""
+        self._encrypts = False
         self._rows = np.zeros(0, np.int64)
+        """Of ``_audio``: those sent plainly, those only encrypted, those with packets of another length."""
+        self._plain = self._rows
+        self._sealed = self._rows
+        self._packed = self._rows
+        self._places = self._rows
+        """(rows,): positions of the rows among those for ``_others``."""
+        self.splits = False
+        """Some packets are due in the middle between two ticks; see `send_middle`."""
         self._reads: list[Callable[[int], NDArray[np.int16] | None]] = []
         """Of the queues of streams that nobody is on live,"""
         self._live: list[RtpStream] = []
@@ -74,16 +92,26 @@ class Outgoing:
     def close(self) -> None:
         """Sends no more."""
         self._transmitter.close()
+        self._others.close()
 
     def send(self, count: int) -> None:
         """Sends what ``count`` deadlines ask for."""
+        self.send_middle()
         burst = min(count, CATCH_UP_FRAMES)
         if count > burst:
             self.tick += count - burst
             self._sending.marker[[stream.row for stream in self._senders]] = True
         for _ in range(burst):
+            self.send_middle()
             self.tick += 1
             self._send_frame()
+
+    def send_middle(self) -> None:
+        """Sends what is due in the middle between the newest tick and the next one, once."""
+        if self._dirty and self.splits:
+            self._prepare()
+        if self.splits:
+            self._send_packed(middle=True)
 
     def _send_frame(self) -> None:
         if self._with_events:
@@ -95,38 +123,75 @@ class Outgoing:
         self._fill_payloads()
         if self._dirty:  # a source closed a stream
             self._prepare()
-        write_headers(self._sending, self._rows, self.tick)
-        failed = self._transmitter.send_all(PACKET_BYTES)
-        if self._encrypted:
-            failed += self._send_encrypted()
-        self._counters.packets_sent[self._rows] += 1
-        if failed:
-            rows = self._rows[failed]
-            self._counters.packets_sent[rows] -= 1
-            self._counters.send_errors[rows] += 1
+        if len(self._plain):
+            write_headers(self._sending, self._plain, self.tick)
+            self._count(self._plain, self._transmitter.send_all(PACKET_BYTES))
+        if len(self._sealed):
+            write_headers(self._sending, self._sealed, self.tick)
+            self._packing.packet[self._sealed, :PACKET_BYTES] = self._sending.packet[self._sealed, :PACKET_BYTES]
+            self._send_others(self._sealed, np.full(len(self._sealed), PACKET_BYTES))
+        if len(self._packed):
+            collect(self._packing, self._sending, self._packed)
+            self._send_packed(middle=False)
 
     def _prepare(self) -> None:
         self._dirty = False
         self.sources_changed = True
+        size = self._packing.size
         audio = [stream for stream in self._senders if not stream.in_event]
-        plain = [stream for stream in audio if stream.cipher is None]
-        self._encrypted = [stream for stream in audio if stream.cipher is not None]
-        self._audio = plain + self._encrypted
-        self._rows = np.array([stream.row for stream in self._audio], np.int64)
-        self._transmitter.prepare(
-            self._sending,
-            [(stream.row, stream.ports.rtp, stream.endpoint) for stream in plain if stream.endpoint is not None],
-        )
+        packed = [stream for stream in audio if size[stream.row] != PLAIN]
+        whole = [stream for stream in audio if size[stream.row] == PLAIN]
+        sealed = [stream for stream in whole if stream.cipher is not None]
+        plain = [stream for stream in whole if stream.cipher is None]
+        self._plain, self._sealed, self._packed = _rows(plain), _rows(sealed), _rows(packed)
+        self._audio = [*plain, *sealed, *packed]
+        self._rows = np.concatenate((self._plain, self._sealed, self._packed))
+        self.splits = bool((size[self._packed] % 2).any())
+        self._transmitter.prepare(self._sending.packet, _routes(plain))
+        if sealed or packed:
+            self._others.prepare(self._packing.packet, _routes([*sealed, *packed]))
+            self._places = np.zeros(len(size), np.int64)
+            self._places[self._rows[len(plain) :]] = np.arange(len(sealed) + len(packed))
+        self._ciphers = [stream.cipher for stream in (*sealed, *packed)]
+        self._encrypts = any(cipher is not None for cipher in self._ciphers)
 
-    def _send_encrypted(self) -> list[int]:
-        """Sends the packets of rows with a cipher. Returns which failed, by their position among all."""
-        first = len(self._audio) - len(self._encrypted)
-        packets = [self._sending.packet[stream.row, :PACKET_BYTES].tobytes() for stream in self._encrypted]
-        return [
-            index
-            for index, (stream, packet) in enumerate(zip(self._encrypted, packets, strict=True), start=first)
-            if not _sent(stream, packet)
-        ]
+    def _send_packed(self, *, middle: bool) -> None:
+        rows = full(self._packing, self._packed, middle=middle)
+        while len(rows):  # once; twice where packets are short and one was left over
+            lengths = take(self._packing, self._sending, rows, self.tick)
+            self._send_others(rows, lengths)
+            rows = full(self._packing, rows, middle=middle)
+
+    def _send_others(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Sends packets that lie in `Packing`, encrypted where the stream has a cipher."""
+        places, beyond = self._places[rows], lengths - PACKET_BYTES
+        if self._encrypts:
+            lengths = self._encrypted(rows, places, lengths)
+        kept = np.flatnonzero(lengths)
+        failed = kept[self._others.send_some(places[kept], lengths[kept])].tolist()
+        failed += np.flatnonzero(lengths == 0).tolist()
+        self._counters.octets_beyond[rows] += beyond
+        self._counters.octets_beyond[rows[failed]] -= beyond[failed]
+        self._count(rows, failed)
+
+    def _encrypted(
+        self, rows: NDArray[np.int64], places: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Encrypts in place what is to be. Returns the lengths; 0 where libsrtp refuses."""
+        packets, lengths = self._packing.packet, lengths.copy()
+        for index, (row, place) in enumerate(zip(rows.tolist(), places.tolist(), strict=True)):
+            cipher = self._ciphers[place]
+            if cipher is not None:
+                sealed = cipher.protect(packets[row, : lengths[index]].tobytes())
+                packets[row, : len(sealed)] = np.frombuffer(sealed, np.uint8)
+                lengths[index] = len(sealed)
+        return lengths
+
+    def _count(self, rows: NDArray[np.int64], failed: list[int]) -> None:
+        self._counters.packets_sent[rows] += 1
+        if failed:
+            self._counters.packets_sent[rows[failed]] -= 1
+            self._counters.send_errors[rows[failed]] += 1
 
     def _fill_payloads(self) -> None:
         if self.sources_changed:
@@ -161,9 +226,9 @@ class Outgoing:
     def _send_events(self) -> None:
         """Telephone events take the place of audio packets; in the pauses between them silence goes out."""
         for stream in self._with_events:
-            event = stream.next_event(self.tick)
-            if stream.in_event != (event is not None):
-                stream.in_event = event is not None
+            event, in_event = stream.next_event(self.tick, between=not self._packing.filled[stream.row])
+            if stream.in_event != in_event:
+                stream.in_event = in_event
                 self._dirty = True
             if event is not None and stream.event_payload_type is not None and stream.endpoint is not None:
                 packet = event_packet(
@@ -183,6 +248,14 @@ class Outgoing:
         if ended:
             self._with_events = [stream for stream in self._with_events if stream.events]
             self.sources_changed = True
+
+
+def _rows(streams: list[RtpStream]) -> NDArray[np.int64]:
+    return np.array([stream.row for stream in streams], np.int64)
+
+
+def _routes(streams: list[RtpStream]) -> list[tuple[int, socket.socket, Endpoint]]:
+    return [(stream.row, stream.ports.rtp, stream.endpoint) for stream in streams if stream.endpoint is not None]
 
 
 def _live_frame(stream: RtpStream, tick: int) -> NDArray[np.int16] | None:

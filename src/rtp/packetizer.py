@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PACKET_BYTES", "Sending", "begin", "encode_frames", "event_packet", "set_codec", "silence", "write_headers"]
+__all__ = [
+    "PACKET_BYTES",
+    "Sending",
+    "begin",
+    "encode_frames",
+    "event_packet",
+    "set_codec",
+    "silence",
+    "stamp_headers",
+    "write_headers",
+]
 
 PACKET_BYTES = HEADER_LENGTH + FRAME
 """Bytes of an audio packet."""
@@ -110,10 +120,19 @@ def encode_frames(sending: Sending, rows: NDArray[np.int64], frames: NDArray[np.
 
 def write_headers(sending: Sending, rows: NDArray[np.int64], tick: int) -> None:
     """The headers of the packets that go out at this tick of the clock."""
+    _write_headers(sending, rows, np.uint32(tick * FRAME & 0xFFFFFFFF))
+
+
+def stamp_headers(sending: Sending, rows: NDArray[np.int64], samples: NDArray[np.int64]) -> None:
+    """The same, where packets do not begin with the tick: ``samples`` counts from tick 0 to where each begins."""
+    _write_headers(sending, rows, samples.astype(np.uint32))
+
+
+def _write_headers(sending: Sending, rows: NDArray[np.int64], since: NDArray[np.uint32] | np.uint32) -> None:
     sequence = sending.sequence[rows] + np.uint16(1)
     sending.sequence[rows] = sequence
     sending.packet.view(">u2")[rows, 1] = sequence
-    sending.packet.view(">u4")[rows, 1] = sending.timestamp[rows] + np.uint32(tick * FRAME & 0xFFFFFFFF)
+    sending.packet.view(">u4")[rows, 1] = sending.timestamp[rows] + since
     sending.packet[rows, 1] = sending.payload_type[rows] | (sending.marker[rows] * np.uint8(0x80))
     sending.marker[rows] = False
 

@@ -26,6 +26,8 @@ class Counters(Columns):
     packets_sent: NDArray[np.int64]
     send_errors: NDArray[np.int64]
     events_sent: NDArray[np.int64]
+    octets_beyond: NDArray[np.int64]
+    """Octets of payload by which the audio packets sent were longer, or shorter, than a frame each."""
     packets_received: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     late: NDArray[np.int64]
@@ -44,6 +46,7 @@ class Counters(Columns):
             "packets_sent",
             "send_errors",
             "events_sent",
+            "octets_beyond",
             "packets_received",
             "duplicates",
             "late",

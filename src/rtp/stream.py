@@ -11,6 +11,7 @@ from rtp.ears import Ears
 from rtp.endpoint import Endpoint, endpoint_of, reached_from
 from rtp.g711 import Law
 from rtp.jitter import FRAME
+from rtp.packing import PTIMES
 from rtp.playback import Playback, PlaybackQueue, PlaybackResult
 from rtp.receive import Kind
 from rtp.srtp import Cipher
@@ -60,7 +61,8 @@ class RtpStream:
         self.local_port = ports.port
         self.closed = False
         self.sending = False
-        """Packets go out each tick."""
+        """Packets go out, as often as ``ptime_ms`` says."""
+        self.ptime_ms = 20
         self.endpoint: Endpoint | None = None
         """Where packets go: the SDP address, or the one latched on to."""
         self.queue = PlaybackQueue(RATE)
@@ -75,7 +77,7 @@ class RtpStream:
         self._hears_events = True
         self.event_receiver = EventReceiver(self._received_digit)
         self.in_event = False
-        """An event packet went out at the last tick instead of audio; for the engine."""
+        """An event took the place of audio at the last tick; for the engine."""
         self.control: ControlPeer | None = None
         """Whom reports go to and come from (RTCP); for the engine."""
         self.cipher: Cipher | None = None
@@ -102,6 +104,7 @@ class RtpStream:
         dtmf_receive_payload_type: int | None = None,
         rtcp: tuple[str, int] | None = None,
         rtcp_mux: bool = False,
+        ptime_ms: int = 20,
         srtp: tuple[MasterKey, MasterKey] | None = None,
         send: bool = True,
         receive: bool = True,
@@ -121,11 +124,12 @@ class RtpStream:
             dtmf_receive_payload_type: for telephone events received.
             rtcp: where the far end takes RTCP; None: nowhere.
             rtcp_mux: on the ports of RTP (RFC 5761); what ``rtcp`` says beyond None does not matter then.
+            ptime_ms: what a packet sent holds, one of 10, 20 … 60; packets received may hold anything.
             srtp: the keys of this side and of the far end; None: in the clear. Keys that stay the same go on.
 
         Raises:
-            ValueError: an address that is not numeric or not of the local address's family; an unknown codec; keys that
-                cannot be used.
+            ValueError: an address that is not numeric or not of the local address's family; an unknown codec; another
+                length of packets; keys that cannot be used.
         """
         if self.closed:
             return
@@ -137,6 +141,8 @@ class RtpStream:
         kinds |= {number: KINDS[_known(name, KINDS)] for number, name in receive_payload_types.items()}
         if dtmf_receive_payload_type is not None:
             kinds[dtmf_receive_payload_type] = Kind.EVENT
+        if ptime_ms not in PTIMES:
+            raise ValueError(f"packets of {ptime_ms} ms: not one of {', '.join(map(str, PTIMES))}")
         self._encrypt(srtp)
         if remote != self._signalled:
             self._signalled = remote
@@ -148,6 +154,7 @@ class RtpStream:
         self._engine.report_to(self, control, muxed=rtcp_mux)
         self.event_payload_type = dtmf_payload_type
         self.sending = send
+        self.ptime_ms = ptime_ms
         self._engine.apply(self, law, payload_type, kinds, receive=receive)
 
     def _encrypt(self, keys: tuple[MasterKey, MasterKey] | None) -> None:
@@ -301,7 +308,10 @@ class RtpStream:
             raise ValueError("the far end did not agree to telephone events")
         if not digits:
             raise ValueError("no digit to send")
-        sender = EventSender(digits, duration_samples(duration_ms), duration_samples(gap_ms))
+        frames, odd = divmod(self.ptime_ms, 20)
+        sender = EventSender(
+            digits, duration_samples(duration_ms), duration_samples(gap_ms), frames=1 if odd else frames
+        )
         playback = Playback(sender.total_samples, RATE)
         if self.closed:
             playback.cancel()
@@ -353,8 +363,12 @@ class RtpStream:
         for recording in self._recordings:
             recording.close()
 
-    def next_event(self, tick: int) -> EventToSend | None:
-        """For the engine: what goes out instead of audio at this tick."""
+    def next_event(self, tick: int, *, between: bool) -> tuple[EventToSend | None, bool]:
+        """For the engine: the event packet of this tick, if any, and whether an event takes the place of audio.
+
+        Args:
+            between: an audio packet ended at the last tick; none is waiting to be filled.
+        """
         while self.events:
             playback, sender = self.events[0]
             if playback.cancelled:
@@ -363,10 +377,11 @@ class RtpStream:
                 self.events.popleft()
                 playback.finish(completed=True)
                 continue
-            if not playback.done:
+            event = sender.next(tick, between=between)
+            if not playback.done and not sender.waiting:
                 playback.played_samples += FRAME
-            return sender.next(tick)
-        return None
+            return event, sender.sounding
+        return None, False
 
     def _received_digit(self, digit: str, duration_ms: int) -> None:
         if self._hears_events:

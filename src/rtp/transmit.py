@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rtp.endpoint import Endpoint
-    from rtp.packetizer import Sending
 
 __all__ = ["KernelTransmitter", "PortableTransmitter", "Transmitter", "make_transmitter"]
 
 
 class Transmitter(Protocol):
-    """Sends the packets that lie in the rows of `Sending`."""
+    """Sends the packets that lie in the rows of an array."""
 
-    def prepare(self, sending: Sending, routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
-        """From now on `send_all` sends these rows, in this order, through these sockets to these addresses."""
+    def prepare(self, packets: NDArray[np.uint8], routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
+        """From now on these rows are sent, in this order, through these sockets to these addresses."""
 
     def send_all(self, length: int) -> list[int]:
         """Sends ``length`` bytes of each row. Returns which of the prepared ones failed, by position."""
+
+    def send_some(self, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[int]:
+        """Sends some rows, by their positions among the prepared ones, of each so many bytes. Returns which failed, by
+        their positions in ``places``."""
 
     def close(self) -> None:
         """Nothing is sent after this."""
@@ -53,18 +56,20 @@ class KernelTransmitter:
         self._of_rows = operations(0, SEND)
         self._known: dict[int, tuple[int, socket.socket, Endpoint]] = {}
         self._calls: list[tuple[Any, ...]] | None = None
+        self._pieces: dict[int, tuple[Any, ...]] = {}
         self._length = 0
 
-    def prepare(self, sending: Sending, routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
+    def prepare(self, packets: NDArray[np.uint8], routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
         """Looks every address up once, when it is new."""
-        if sending.packet is not self._packets:
-            self._begin(sending.packet)
+        if packets is not self._packets:
+            self._begin(packets)
         for route in routes:
             if self._known.get(route[0]) != route:
                 self._learn(*route)
         self._sends = self._of_rows[[row for row, _, _ in routes]]
         self._sends["index"] = np.arange(len(routes))
         self._calls, self._length = None, 0
+        self._pieces.clear()
 
     def _begin(self, packets: NDArray[np.uint8]) -> None:
         # The bank has grown: everything lies elsewhere.
@@ -89,16 +94,34 @@ class KernelTransmitter:
         results = self._batch.run(self._sends) if len(self._sends) >= self._fewest else None
         if results is None:
             if self._calls is None:
-                self._calls = [self._call(index) for index in range(len(self._sends))]
+                self._calls = [self._call(index, length) for index in range(len(self._sends))]
             results = np.array([kernel.send_to(*call) for call in self._calls], np.int64)
         # A refusal of an earlier packet (ICMP) is reported by the next call, which sends nothing then.
         failed: list[int] = np.flatnonzero(results != length).tolist()
-        return [index for index in failed if kernel.send_to(*self._call(index)) != length]
+        return [index for index in failed if kernel.send_to(*self._call(index, length)) != length]
 
-    def _call(self, index: int) -> tuple[Any, ...]:
-        one = self._sends[index]
-        packet, peer = kernel.reference(int(one["address"])), kernel.reference(int(one["peer"]))
-        return int(one["descriptor"]), packet, self._length, kernel.DONT_WAIT, peer, int(one["peer_length"])
+    def send_some(self, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[int]:
+        """The same for some of them."""
+        results = None
+        if len(places) >= self._fewest:
+            some = self._sends[places]
+            some["index"] = np.arange(len(places))
+            some["length"] = lengths
+            results = self._batch.run(some)
+        calls = list(zip(places.tolist(), lengths.tolist(), strict=True))
+        if results is None:
+            results = np.array([kernel.send_to(*self._call(*call)) for call in calls], np.int64)
+        failed: list[int] = np.flatnonzero(results != lengths).tolist()
+        return [index for index in failed if kernel.send_to(*self._call(*calls[index])) != lengths[index]]
+
+    def _call(self, index: int, length: int) -> tuple[Any, ...]:
+        pieces = self._pieces.get(index)
+        if pieces is None:
+            one = self._sends[index]
+            packet, peer = kernel.reference(int(one["address"])), kernel.reference(int(one["peer"]))
+            pieces = self._pieces[index] = int(one["descriptor"]), packet, peer, int(one["peer_length"])
+        descriptor, packet, peer, peer_length = pieces
+        return descriptor, packet, length, kernel.DONT_WAIT, peer, peer_length
 
     def close(self) -> None:
         """Gives the batch back."""
@@ -111,17 +134,22 @@ class PortableTransmitter:
     def __init__(self) -> None:
         self._calls: list[tuple[socket.socket, memoryview, tuple[str, int] | tuple[str, int, int, int]]] = []
 
-    def prepare(self, sending: Sending, routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
+    def prepare(self, packets: NDArray[np.uint8], routes: Sequence[tuple[int, socket.socket, Endpoint]]) -> None:
         """Makes a view of every row once."""
-        self._calls = [(sock, memoryview(sending.packet[row]), endpoint.address) for row, sock, endpoint in routes]
+        self._calls = [(sock, memoryview(packets[row]), endpoint.address) for row, sock, endpoint in routes]
 
     def send_all(self, length: int) -> list[int]:
         """One system call a row."""
-        failed = []
-        for index, (sock, packet, address) in enumerate(self._calls):
-            if not (_sent(sock, packet[:length], address) or _sent(sock, packet[:length], address)):
-                failed.append(index)
-        return failed
+        return [index for index in range(len(self._calls)) if not self._send(index, length)]
+
+    def send_some(self, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[int]:
+        """The same for some of them."""
+        calls = zip(places.tolist(), lengths.tolist(), strict=True)
+        return [index for index, (place, length) in enumerate(calls) if not self._send(place, length)]
+
+    def _send(self, place: int, length: int) -> bool:
+        sock, packet, address = self._calls[place]
+        return _sent(sock, packet[:length], address) or _sent(sock, packet[:length], address)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 
 import pytest
@@ -67,6 +68,55 @@ async def test_ticks_come_with_and_without_a_timer_descriptor(monkeypatch: pytes
     assert clock.schedule.ticks == sum(seen)
     clock.stop()
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("timer", [True, False], ids=["timerfd", "call_later"])
+async def test_halfway_comes_once_and_never_ahead_of_its_time(monkeypatch: pytest.MonkeyPatch, timer: bool) -> None:
+    if not timer:
+        monkeypatch.setattr(kernel, "_library", None)
+    elif not kernel.AVAILABLE:
+        pytest.skip("no timerfd on this system")
+    seen: list[str] = []
+    due = 0.0
+
+    def tick(count: int, lateness: float) -> None:
+        nonlocal due
+        if not seen:
+            due = clock.schedule.next_deadline - 0.001
+            clock.halfway()
+            clock.halfway()
+        seen.append("tick")
+
+    def half() -> None:
+        assert time.monotonic() >= due - 1e-6
+        seen.append("half")
+
+    clock = TickClock(0.002, tick, half)
+    clock.halfway()  # it does not run: nothing comes of it
+    clock.start()
+    async with asyncio.timeout(5):
+        while "half" not in seen or seen.count("tick") < 4:  # noqa: ASYNC110 - the clock runs on the loop's own time
+            await asyncio.sleep(0.001)
+    clock.stop()
+    assert seen[0] == "tick"
+    assert seen.count("half") == 1
+
+
+@pytest.mark.skipif(not kernel.AVAILABLE, reason="no timerfd on this system")
+async def test_a_half_that_the_next_tick_was_ahead_of_does_not_come() -> None:
+    """The loop stood still over both: the tick has done its work, and asked for the next one."""
+    timer = kernel.TimerDescriptor(time.monotonic(), 0.0)
+    assert select.select([timer.fileno()], [], [], 5)[0]
+    timer.set(time.monotonic() + 1000, 0.0)
+    assert not timer.acknowledge()
+    timer.close()
+    seen: list[str] = []
+    clock = TickClock(1000.0, lambda count, lateness: seen.append("tick"), lambda: seen.append("half"))
+    clock.start()
+    clock.halfway()
+    clock._on_half_readable()  # the loop had seen it readable before it was set anew
+    assert not seen
+    clock.stop()
 
 
 @pytest.mark.skipif(not kernel.AVAILABLE, reason="no timerfd on this system")

@@ -151,7 +151,7 @@ def test_every_row_goes_to_its_own_address(make: Callable[[], Transmitter], sock
         (row, sockets[source], endpoint_of(sockets[target].getsockname()))
         for row, source, target in ((3, 0, 2), (1, 1, 3))
     ]
-    transmitter.prepare(columns, routes)
+    transmitter.prepare(columns.packet, routes)
     assert transmitter.send_all(PACKET_BYTES) == []
     for row, source, target in ((3, 0, 2), (1, 1, 3)):
         data, address = sockets[target].recvfrom(2048)
@@ -165,7 +165,7 @@ def test_what_cannot_be_sent_is_told_and_the_rest_goes_out(make: Callable[[], Tr
     with bound("127.0.0.1") as here, bound("127.0.0.1") as there:
         transmitter = make()
         unreachable = endpoint_of(("255.255.255.255", 5004))
-        transmitter.prepare(columns, [(0, here, unreachable), (1, here, endpoint_of(there.getsockname()))])
+        transmitter.prepare(columns.packet, [(0, here, unreachable), (1, here, endpoint_of(there.getsockname()))])
         assert transmitter.send_all(PACKET_BYTES) == [0]
         assert there.recv(2048) == columns.packet[1, :PACKET_BYTES].tobytes()
 
@@ -173,6 +173,19 @@ def test_what_cannot_be_sent_is_told_and_the_rest_goes_out(make: Callable[[], Tr
 @pytest.mark.parametrize("make", TRANSMITTERS)
 def test_nothing_prepared_nothing_sent(make: Callable[[], Transmitter]) -> None:
     assert make().send_all(PACKET_BYTES) == []
+
+
+@pytest.mark.parametrize("make", TRANSMITTERS)
+def test_some_rows_go_out_with_a_length_each(make: Callable[[], Transmitter], sockets: list[socket.socket]) -> None:
+    columns = sending(4)
+    columns.packet[:] = np.arange(4, dtype=np.uint8)[:, None]
+    transmitter = make()
+    there, unreachable = endpoint_of(sockets[3].getsockname()), endpoint_of(("255.255.255.255", 5004))
+    transmitter.prepare(columns.packet, [(3, sockets[0], there), (2, sockets[0], unreachable), (1, sockets[1], there)])
+    assert transmitter.send_some(np.array([2, 1, 0]), np.array([30, 20, 10])) == [1]
+    assert [sockets[3].recv(2048) for _ in range(2)] == [bytes([1]) * 30, bytes([3]) * 10]
+    assert transmitter.send_some(np.zeros(0, np.int64), np.zeros(0, np.int64)) == []
+    assert transmitter.send_all(5) == [1]
 
 
 @needs_kernel
@@ -183,7 +196,7 @@ def test_a_round_longer_than_a_batch(sockets: list[socket.socket]) -> None:
     target = endpoint_of(sockets[1].getsockname())
     sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     transmitter = KernelTransmitter()
-    transmitter.prepare(columns, [(row, sockets[0], target) for row in range(count)])
+    transmitter.prepare(columns.packet, [(row, sockets[0], target) for row in range(count)])
     for batched in (True, True, True, False):
         if not batched:
             transmitter.close()

@@ -720,7 +720,6 @@ async def test_what_cannot_be_configured_is_refused(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"ptime_ms": 30},
         {"jitter_min_ms": 50},
         {"jitter_min_ms": -20},
         {"jitter_min_ms": 220},
