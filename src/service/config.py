@@ -250,6 +250,15 @@ class ServerSettings(BaseSettings):
         description="Encrypted audio, by keys in SDP (RFC 4568): never; where the far end can; or no call without."
         " Needs the extra sipcore[srtp], and TLS to keep the keys secret.",
     )
+    ptime: int = Field(
+        default=20,
+        ge=10,
+        le=60,
+        multiple_of=10,
+        description="Audio that packets hold, a multiple of 10: what far ends are asked for (a=ptime), and sent where"
+        " they ask for nothing else.",
+        json_schema_extra={"metavar": "MS"},
+    )
     accounts: Annotated[tuple[Any, ...], BeforeValidator(parse_profiles)] = Field(
         default=(),
         description="What the providers of accounts demand, as [[accounts]] tables; in the file only.",
@@ -418,6 +427,7 @@ class ServerSettings(BaseSettings):
                 rel100=self.rel100,
                 max_redirects=self.max_redirects,
                 srtp=self.srtp,
+                ptime=self.ptime,
             ),
             profiles={profile.key: profile for profile in self.profiles},
         )

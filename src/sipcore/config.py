@@ -80,6 +80,9 @@ class CallPolicy:
     """Whether audio is encrypted, with keys in SDP (SDES, RFC 4568). ``forbidden``: never; ``optional``: where the far
     end can (RFC 8643); ``required``: a call without it is refused. The last two need the extra ``sipcore[srtp]``, and
     signalling over TLS: whoever reads it reads the keys."""
+    ptime: int = 20
+    """Milliseconds of audio that packets hold, 10, 20 … 60: what the far end is asked for (``a=ptime``, RFC 8866 §6.4),
+    and what it is sent where it asks for nothing else."""
 
     def __post_init__(self) -> None:
         if self.min_se < 1:
@@ -94,6 +97,8 @@ class CallPolicy:
             raise InvalidRequest(f"srtp: {self.srtp!r} is neither forbidden, optional nor required", field="srtp")
         if self.srtp != "forbidden" and not has_srtp():
             raise InvalidRequest("srtp: needs the extra srtp: pip install 'sipcore[srtp]'", field="srtp")
+        if self.ptime not in range(10, 61, 10):
+            raise InvalidRequest(f"ptime: {self.ptime} is none of 10, 20, 30, 40, 50, 60", field="ptime")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ __all__ = ["AudioInput", "AudioStream", "CallMedia", "Mark", "Playback", "Record
 log = logging.getLogger(__name__)
 
 FRAME_MS = 20
-"""What a packet of ours holds, and waits for."""
+"""What a packet of the far end usually holds, and waited for."""
 
 DIGITS = frozenset("0123456789*#ABCD")
 
@@ -126,6 +126,7 @@ class CallMedia:
                 dtmf_receive_payload_type=media.dtmf_receive_payload_type,
                 rtcp=media.remote_rtcp,
                 rtcp_mux=media.rtcp_mux,
+                ptime_ms=media.ptime,
                 srtp=_master_keys(media.srtp),
                 send=media.send,
                 receive=media.receive,

@@ -17,7 +17,7 @@ from sipcore.config import Account, CallPolicy, UserAgentConfig
 from sipcore.errors import MediaNotAcceptable
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
-from tests.interop.kit.align import align
+from tests.interop.kit.align import is_heard
 from tests.interop.kit.line import open_line
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST, free_ports
@@ -40,13 +40,6 @@ async def bot(use: Use) -> AsyncIterator[tuple[Registration, str]]:
     async with UserAgent(UserAgentConfig(sip_host=HOST, rtp_ports=(first, first + 19))) as agent:
         line = agent.open_line(Account(f"sip:bot@{HOST}", calls=CallPolicy(srtp=use)))
         yield line, f"sip:bot@{HOST}:{agent.sip_address[1]}"
-
-
-def is_heard(recording: Pcm, played: Pcm) -> bool:
-    """Whether most tenths of a second of ``played`` stand in the recording: a loaded machine may lose a frame."""
-    pieces = [played[start : start + RATE // 10] for start in range(0, len(played) - RATE // 10, RATE // 10)]
-    found = [align(recording, piece).correlation > 0.9 for piece in pieces]
-    return sum(found) > len(found) / 2
 
 
 async def converse(call: Call, folder: Path, said: Pcm) -> Path:

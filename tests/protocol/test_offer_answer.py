@@ -296,6 +296,15 @@ def test_unusable_offers_are_refused_with_488(offer: bytes) -> None:
         assert dialog.current is before
 
 
+@pytest.mark.parametrize("lines", [(), ("a=ptime:60",), ("a=maxptime:20",)])
+def test_each_side_asks_for_what_it_wants_and_sends_what_it_is_asked_for(lines: tuple[str, ...]) -> None:
+    """RFC 3264 §6.1: the two directions need not be alike. Whoever asks for nothing gets what this side wants."""
+    dialog = OfferAnswer(codecs=("PCMU",), host=HERE, port=4000, ids=Ids(random.Random(1)), ptime=30)
+    answer, media = dialog.answer(body("m=audio 5000 RTP/AVP 0", *lines))
+    assert ours(answer).attribute("ptime") == "30"
+    assert media.ptime == {(): 30, ("a=ptime:60",): 60, ("a=maxptime:20",): 20}[lines]
+
+
 @pytest.mark.parametrize(
     ("lines", "ptime"),
     [(("a=ptime:5",), 10), (("a=ptime:25",), 20), (("a=ptime:200",), 60), (("a=maxptime:10",), 10), ((), 20)],

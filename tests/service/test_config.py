@@ -45,6 +45,7 @@ SAMPLES = {
     "rel100": ("supported", "supported"),
     "max_redirects": ("2", 2),
     "srtp": ("required", "required"),
+    "ptime": ("30", 30),
     "history_size": ("7", 7),
     "wav_limit": ("3", 3),
     "history": ("history.db", Path("history.db")),

@@ -154,6 +154,7 @@ class CallerSetup:
             host=flow.advertised[0],
             port=self._media_port,
             ids=session.context.ids,
+            ptime=session.identity.policy.ptime,
             srtp=session.identity.policy.srtp,
             secure_profile=self._offers_savp,
         )

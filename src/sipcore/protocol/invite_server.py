@@ -82,6 +82,7 @@ class CalleeSetup:
             host=self.transaction.flow.advertised[0],
             port=media_port,
             ids=session.context.ids,
+            ptime=session.identity.policy.ptime,
             srtp=session.identity.policy.srtp,
         )
         session.offer_answer = offer_answer

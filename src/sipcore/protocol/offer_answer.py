@@ -72,7 +72,7 @@ class NegotiatedMedia:
     rtcp_mux: bool = False
     """RTCP shares the ports of RTP (RFC 5761): the far end offered it."""
     ptime: int = 20
-    """Milliseconds of audio per packet that the far end wants, one of 10, 20 … 60."""
+    """Milliseconds of audio per packet that this side sends, one of 10, 20 … 60."""
     send: bool = True
     receive: bool = True
     remote_hold: bool = False
@@ -98,7 +98,7 @@ class OfferAnswer:
         host: where this side receives RTP, an IP address or a name that stands for one.
         port: likewise; even.
         ids: source of the session id.
-        ptime: milliseconds per packet that this side asks for.
+        ptime: milliseconds per packet that this side asks for, and sends where the peer asks for nothing else.
         srtp: whether this side encrypts.
         secure_profile: offer RTP/SAVP also where encryption is optional.
     """
@@ -314,7 +314,7 @@ class OfferAnswer:
         settled = _meet(_REVERSED[audio.direction], wanted)
         nowhere = self._address(audio).is_unspecified
         before = self.current if nowhere else None
-        ptime = audio.packet_time(20)
+        ptime = audio.packet_time(self._ptime)
         return NegotiatedMedia(
             remote_host=before.remote_host if before is not None else audio.connection,
             remote_port=before.remote_port if before is not None else audio.port,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sipcore.config import Account, UserAgentConfig
+from sipcore.config import Account, CallPolicy, UserAgentConfig
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
 from tests.interop.kit.kamailio import SUBSCRIBERS, Kamailio
@@ -34,7 +34,12 @@ def _in_uri(host: str) -> str:
 
 @asynccontextmanager
 async def agent(
-    user: str = "bot", *, kamailio: Kamailio | None = None, host: str = HOST, **settings: object
+    user: str = "bot",
+    *,
+    kamailio: Kamailio | None = None,
+    host: str = HOST,
+    calls: CallPolicy | None = None,
+    **settings: object,
 ) -> AsyncIterator[Agent]:
     """A running one: registered at a Kamailio as one of its subscribers, or nowhere.
 
@@ -42,13 +47,15 @@ async def agent(
         user: the user part of its account.
         kamailio: where it registers.
         host: the address that it uses, IPv4 or IPv6.
+        calls: how its calls are set up.
         settings: of the :class:`~sipcore.config.UserAgentConfig`.
     """
-    first = free_ports(20)
+    first, policy = free_ports(20), calls or CallPolicy()
     config = UserAgentConfig(sip_host=host, rtp_ports=(first, first + 19), **settings)  # type: ignore[arg-type]
     async with UserAgent(config) as user_agent:
         if kamailio is None:
-            line = user_agent.open_line(Account(f"sip:{user}@{_in_uri(host)}"))
+            line = user_agent.open_line(Account(f"sip:{user}@{_in_uri(host)}", calls=policy))
         else:
-            line = await user_agent.register(Account(f"sip:{kamailio.aor(user)}", password=SUBSCRIBERS[user]))
+            account = Account(f"sip:{kamailio.aor(user)}", password=SUBSCRIBERS[user], calls=policy)
+            line = await user_agent.register(account)
         yield Agent(user_agent, line)

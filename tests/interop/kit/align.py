@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Alignment", "Fault", "align", "faults"]
+__all__ = ["Alignment", "Fault", "align", "faults", "is_heard"]
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float64]
 
@@ -105,3 +105,10 @@ def faults(
         else:
             found.append(Fault(begin, length))
     return found
+
+
+def is_heard(recording: Samples, played: Samples, *, rate: int = 8000) -> bool:
+    """Whether most tenths of a second of ``played`` stand in the recording: a loaded machine may lose a frame."""
+    pieces = [played[start : start + rate // 10] for start in range(0, len(played) - rate // 10, rate // 10)]
+    found = [align(recording, piece).correlation > 0.9 for piece in pieces]
+    return sum(found) > len(found) / 2

@@ -74,6 +74,8 @@ class BaresipOptions:
     codecs: str = "PCMU/8000/1,PCMA/8000/1"
     srtp: Literal["", "srtp", "srtp-mand"] = ""
     """Its ``mediaenc``: none, keys in RTP/AVP, or nothing but RTP/SAVP."""
+    ptime: int = 20
+    """Milliseconds that its packets hold, and that it asks for."""
     source: Path | None = None
     """wav file (8,000 Hz, mono, 16 bit) that it speaks; when it ends, so does the call. ``None``: a minute
     of noise."""
@@ -121,7 +123,7 @@ class Baresip:
             f"<sip:{options.user}@{options.domain}{transport}>"
             f";auth_user={options.user};auth_pass={options.password};regint={60 if options.password else 0}"
             f";answermode={options.answer};audio_codecs={options.codecs}"
-            f"{f';mediaenc={options.srtp}' if options.srtp else ''}\n"
+            f"{f';mediaenc={options.srtp}' if options.srtp else ''};ptime={options.ptime}\n"
         )
         (folder / "contacts").write_text("\n")
         program = Program(f"baresip-{options.user}", [executable, "-f", str(folder), "-v", "-s"], folder)

@@ -74,6 +74,7 @@ class Peers:
         answer: Literal["auto", "manual"] = "auto",
         codecs: str = "PCMU/8000/1,PCMA/8000/1",
         srtp: Literal["", "srtp", "srtp-mand"] = "",
+        ptime: int = 20,
         source: Path | None = None,
         rtp_ports: tuple[int, int] = RTP_PORTS,
     ) -> Baresip:
@@ -86,6 +87,7 @@ class Peers:
             answer=answer,
             codecs=codecs,
             srtp=srtp,
+            ptime=ptime,
             source=source,
             rtp_ports=rtp_ports,
         )
