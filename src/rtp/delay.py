@@ -8,7 +8,8 @@ spread of the transit times); between the bounds that is the target.
 so that nothing is lost, and beyond those stand still for as many frames as it lacks. Packets slower than the upper
 bound allows are late, and count for nothing. *It shrinks at leisure*: when no packet of a whole window needed a frame
 of the delay, frames in which nothing is said are left out, one a tick. Only of a delay far too long frames with speech
-are left out too, each faded into its successor.
+are left out too, each faded into its successor. A delay that some packet did need is kept for two windows, and for
+longer each time that giving it up was a mistake: the slowest packets of a network may be rare.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ REVIEW_TICKS = 100
 BUCKETS = 4
 """Steps of the window that are over; the present one comes on top."""
 
+PROVEN_STEPS = 10
+"""For how many steps nothing must need a delay that was needed before, until it is given up: 20 s;"""
+MOST_STEPS = 40
+"""twice as many after each time that this was too early, up to 80 s."""
+
 QUIET = 200
 """Mean magnitude of a frame in which nothing is said: -44 dB of full scale."""
 
@@ -62,7 +68,10 @@ class Delay(Columns):
     """(rows, `BUCKETS`): of the steps before."""
     highs: NDArray[np.int64]
     reviews: NDArray[np.int64]
-    """Steps since the delay was made longer; it shrinks after a whole window."""
+    """Steps since a packet needed all of the delay, or more; it shrinks after ``patience`` of them."""
+    patience: NDArray[np.int64]
+    shrunk: NDArray[np.int64]
+    """Steps since the delay was made shorter; if a packet lacks it soon after, that was a mistake."""
     target: NDArray[np.int64]
     """What the network needs; 0 before that is known."""
     adjust: NDArray[np.int64]
@@ -74,6 +83,8 @@ class Delay(Columns):
         "lows": Column(np.int64, (BUCKETS,), FAR),
         "highs": Column(np.int64, (BUCKETS,), -FAR),
         "reviews": Column(np.int64),
+        "patience": Column(np.int64, (), BUCKETS),
+        "shrunk": Column(np.int64, (), FAR),
         "target": Column(np.int64),
         "adjust": Column(np.int64),
     }
@@ -120,17 +131,26 @@ class Delay(Columns):
             ring.void[rows] -= back
             self._hold(rows, holding + lacking - back)
             self._shift(rows, lacking * FRAME)
-            self.reviews[rows] = 0
+            self._prove(rows)
+            mistaken = rows[self.shrunk[rows] < MOST_STEPS]
+            self.patience[mistaken] = np.minimum(2 * self.patience[mistaken], MOST_STEPS)
+            self.shrunk[mistaken] = FAR
         return np.asarray(possible, np.bool_)
 
     def _hold(self, rows: NDArray[np.int64], frames: NDArray[np.int64]) -> None:
         self.adjust[rows] = -frames
         self._holding = True
 
+    def _prove(self, rows: NDArray[np.int64]) -> None:
+        """These rows needed all of their delay."""
+        self.reviews[rows] = 0
+        self.patience[rows] = np.maximum(self.patience[rows], PROVEN_STEPS)
+
     def _forget(self, rows: NDArray[np.int64]) -> None:
         self.low[rows], self.lows[rows] = FAR, FAR
         self.high[rows], self.highs[rows] = -FAR, -FAR
         self.reviews[rows] = 0
+        self.patience[rows] = BUCKETS
 
     def _shift(self, rows: NDArray[np.int64], by: NDArray[np.int64] | int) -> None:
         """``play`` has moved against all packets."""
@@ -173,8 +193,10 @@ class Delay(Columns):
         target = np.clip(high - low, self.minimum, self.maximum)
         self.target[rows] = np.where(known, target, self.target[rows])
         self.reviews[rows] += 1
+        self.shrunk[rows] += 1
+        self._prove(rows[self.low[rows] < FRAME])
         idle = self.adjust[rows] >= 0
-        due = known & idle & ((self.reviews[rows] >= BUCKETS) | (high > self.maximum))
+        due = known & idle & ((self.reviews[rows] >= self.patience[rows]) | (high > self.maximum))
         # A fixed delay is left alone but for clocks that drift: when even the latest packet of a step came too early.
         surplus = (self.low[rows] if self.minimum == self.maximum else high) - target
         self.adjust[rows[idle]] = np.where(due, np.maximum(surplus, 0) // FRAME, 0)[idle]
@@ -210,6 +232,7 @@ class Delay(Columns):
 
     def _left_out(self, counters: Counters, rows: NDArray[np.int64]) -> None:
         self.adjust[rows] -= 1
+        self.shrunk[rows] = 0
         self._shift(rows, -FRAME)
         counters.skipped[rows] += 1
 

@@ -145,6 +145,21 @@ def test_it_grows_at_once_and_shrinks_when_the_network_is_calm_again() -> None:
     assert wire.delay_ms == 20
 
 
+def test_a_delay_that_rare_packets_need_is_not_given_up_again_and_again() -> None:
+    """One packet in 30 s needs two frames more: learned once, forgotten once, kept then."""
+    wire = Wire()
+    wire.run(14, steady(10), SOFT)
+    assert wire.delay_ms == 20
+    grown = []
+    for _ in range(6):
+        concealed = wire.count("concealed")
+        wire.run(0.02, steady(70), SOFT)
+        wire.run(30, steady(10), SOFT)
+        grown.append(wire.count("concealed") - concealed)
+    assert grown[0] > 0
+    assert grown[2:] == [0, 0, 0, 0]
+
+
 def test_going_back_over_missing_frames_loses_nothing() -> None:
     """A pause of the network that ends before the bound: what it held back is played, and in order."""
     wire = Wire(seed=4)
