@@ -19,6 +19,7 @@ from sipcore.broadcast import Lost
 from sipcore.config import CallPolicy
 from sipcore.errors import AccountNotRegistered, CallCancelled, NoOngoingCall, SipError
 from sipcore.events import Registered, RegistrationFailed, Unregistered
+from sipcore.protocol.params import legible
 
 if TYPE_CHECKING:
     from service.journal import Journal
@@ -121,7 +122,7 @@ class Line:
             callee=about.callee if about else "",
             transfer_target=transfer_target,
             headers=headers if headers is not None else (about.headers if about else {}),
-            description=description or (str(error) if error is not None else ""),
+            description=legible(description or (str(error) if error is not None else "")),
             exception=type(error).__name__ if error is not None else "",
             traceback=self._traceback(error),
             amd=amd,

@@ -26,6 +26,7 @@ from sipcore.events import (
 from sipcore.keys import Keys
 from sipcore.media import checked_digits
 from sipcore.protocol.builder import extension_headers
+from sipcore.protocol.params import legible
 from sipcore.protocol.reasons import MEDIA_TIMEOUT, NORMAL_CLEARING
 from sipcore.protocol.session_events import (
     SessionEarlyMedia,
@@ -137,7 +138,7 @@ class Call(CallAudio):
     @property
     def call_id(self) -> str:
         """The SIP Call-ID (RFC 3261 §8.1.1.4)."""
-        return self._session.call_id
+        return legible(self._session.call_id)
 
     @property
     def referred_by(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sipcore.errors import InvalidRequest, NoOngoingCall, SipError, TransferRejected, TransferTimeout
 from sipcore.events import CallAnswered, CallEnded, CallRinging, TransferProgress
 from sipcore.protocol.builder import extension_headers, reason_phrase
+from sipcore.protocol.params import legible
 from sipcore.protocol.values import MalformedValue, NameAddr
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class ReferRequest:
         self._session = call.session
         self._refer = refer
         self._runtime = runtime
-        self.target = str(refer.target)
+        self.target = legible(str(refer.target))
         """The URI to call, as the far end wrote it."""
         self.headers: Mapping[str, str] = MappingProxyType(extension_headers(refer.request))
 
@@ -187,6 +188,6 @@ class ReferRequest:
 def referred_by(request: Request) -> str:
     """The URI of a request's Referred-By (RFC 3892 §3); empty where there is none that can be understood."""
     try:
-        return str(NameAddr.parse(request.headers.get("Referred-By") or "").uri)
+        return legible(str(NameAddr.parse(request.headers.get("Referred-By") or "").uri))
     except MalformedValue:
         return ""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sipcore.errors import InvalidHeader
+from sipcore.protocol.params import legible
 from sipcore.protocol.values import MalformedValue
 from sipcore.protocol.wire import Headers, Message, Request, Response
 
@@ -293,6 +294,5 @@ def extension_headers(source: Message | Iterable[tuple[str, str]]) -> dict[str, 
     for name, value in items:
         if Headers.key(name) in _STANDARD:
             continue
-        printable = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        found[name] = f"{found[name]}, {printable}" if name in found else printable
+        found[name] = f"{found[name]}, {legible(value)}" if name in found else legible(value)
     return found

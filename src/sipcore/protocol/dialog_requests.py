@@ -10,6 +10,7 @@ from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.exchange import Exchange
 from sipcore.protocol.info import DTMF, DTMF_RELAY, keys_of
 from sipcore.protocol.messages import message_of, refusal_of_body
+from sipcore.protocol.params import legible
 from sipcore.protocol.session_events import SessionEnded, SessionHeard
 
 if TYPE_CHECKING:
@@ -74,4 +75,4 @@ class DialogRequests:
             return
         session.respond(transaction, 200, now)
         headers = MappingProxyType(extension_headers(request))
-        session.emit(SessionHeard(InfoReceived(kind, request.body, headers)))
+        session.emit(SessionHeard(InfoReceived(legible(kind), request.body, headers)))

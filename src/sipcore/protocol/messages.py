@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sipcore.events import MessageReceived
 from sipcore.protocol.builder import extension_headers
+from sipcore.protocol.params import legible
 from sipcore.protocol.values import Params
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def message_of(request: Request) -> MessageReceived:
     """The message in a MESSAGE request."""
     sender = request.from_
     return MessageReceived(
-        sender=str(sender.uri),
-        display_name=sender.display_name,
-        content_type=request.content_type or "text/plain",
+        sender=legible(str(sender.uri)),
+        display_name=legible(sender.display_name),
+        content_type=legible(request.content_type) or "text/plain",
         body=request.body,
         text=_decoded(request),
         headers=MappingProxyType(extension_headers(request)),

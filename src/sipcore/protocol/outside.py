@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sipcore.protocol.invite_session import InviteSession
+from sipcore.protocol.params import legible
 from sipcore.protocol.routing import asks_for_secure_contact
 from sipcore.protocol.session_context import (
     SDP,
@@ -78,7 +79,9 @@ class Outside:
             stack.respond(transaction, replaced, now)
             return
         identity = line.identity_in(secure=asks_for_secure_contact(request))
-        session = InviteSession(stack, identity, outgoing=False, call_id=request.call_id, peer=str(request.from_.uri))
+        session = InviteSession(
+            stack, identity, outgoing=False, call_id=request.call_id, peer=legible(str(request.from_.uri))
+        )
         session.replaces = replaced
         try:
             session.as_callee(transaction)

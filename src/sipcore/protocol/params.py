@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from urllib.parse import unquote
 
-__all__ = ["NO_PARAMS", "Params", "quoted", "split_list", "unquoted"]
+__all__ = ["NO_PARAMS", "Params", "legible", "quoted", "split_list", "unquoted"]
 
 _PARAM_VALUE = re.compile(r"[A-Za-z0-9\-.!%*_+`'~\[\]/:&$]+\Z")
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
@@ -152,3 +152,11 @@ def _spelled(name: str, value: str | None) -> str:
 
 
 NO_PARAMS = Params(text="")
+
+
+def legible(text: str) -> str:
+    """What a peer wrote, for people and for what takes Unicode alone (protobuf, SQLite).
+
+    Bytes that are not UTF-8, which :mod:`sipcore.protocol.wire` keeps as lone surrogates, become U+FFFD.
+    """
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

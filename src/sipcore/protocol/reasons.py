@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sipcore.errors import InvalidHeader
 from sipcore.events import Reason
+from sipcore.protocol.params import legible
 from sipcore.protocol.values import Params, split_list
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def _parse(text: str) -> Reason | None:
 
 
 def _printable(text: str) -> str:
-    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(character for character in decoded if character.isprintable())[:MAX_TEXT]
+    return "".join(character for character in legible(text) if character.isprintable())[:MAX_TEXT]
 
 
 def reason_headers(reasons: Sequence[Reason]) -> tuple[tuple[str, str], ...]:

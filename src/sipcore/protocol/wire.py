@@ -6,6 +6,7 @@ import re
 
 from sipcore.protocol.headers import Headers
 from sipcore.protocol.message import METHODS, Message, Request, Response
+from sipcore.protocol.params import legible
 from sipcore.protocol.redaction import redact
 from sipcore.protocol.values import MalformedValue, Uri
 
@@ -87,7 +88,7 @@ def _start_line(line: str) -> Request | Response:
         code = pieces[1] if len(pieces) > 1 else ""
         if len(code) != 3 or not (code.isascii() and code.isdigit()) or not 100 <= int(code) <= 699:
             raise MalformedMessage("the status line has no status code of 100-699")
-        return Response(int(code), " ".join(pieces[2:]))
+        return Response(int(code), legible(" ".join(pieces[2:])))
     if len(pieces) < 3 or not pieces[-1].upper().startswith("SIP/") or not _TOKEN.match(pieces[0]):
         raise MalformedMessage("neither a request nor a response")
     uri = " ".join(pieces[1:-1]).strip()
