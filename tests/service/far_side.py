@@ -66,7 +66,7 @@ class FarSide:
 
     async def incoming(self) -> Call:
         """The next call that rings at bob."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for call in self.bob.incoming():
                 return call
         raise AssertionError("bob's line was closed")
