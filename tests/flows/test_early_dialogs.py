@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sipcore.events import EndCause, Party
-from sipcore.protocol.invite_client import MAX_FORKS
 from sipcore.protocol.invite_session import InviteSession, SessionState
+from sipcore.protocol.late_answers import MAX_FORKS
 from sipcore.protocol.session_events import SessionEnded, SessionEstablished, SessionProvisional
 from tests.flows.scene import ALICE, Scene
 from tests.kit.raw_peer import SDP_OFFER, RawPeer

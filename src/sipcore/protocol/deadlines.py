@@ -14,37 +14,49 @@ K = TypeVar("K")
 class Deadlines(Generic[K]):
     """At most one deadline per key.
 
-    Cancelled entries stay in the heap until they are half of it; then it is rebuilt, so it is bounded by its use.
+    Cancelled entries stay in the heap until they are half of it; then it is rebuilt, so it is bounded by its use. They
+    are numbers: what a key belongs to is let go at once.
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, K]] = []
-        self._live: dict[K, tuple[float, int]] = {}
+        self._heap: list[tuple[float, int]] = []
+        """When, and a number that rises."""
+        self._numbers: dict[K, int] = {}
+        self._keys: dict[int, K] = {}
+        """By number; those that are not cancelled."""
         self._order = count()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._numbers)
 
     def __contains__(self, key: K) -> bool:
-        return key in self._live
+        return key in self._numbers
 
     def set(self, key: K, when: float) -> None:
         """Sets or moves a deadline. Equal times come due in the order they were set."""
         number = next(self._order)
-        self._live[key] = (when, number)
-        heapq.heappush(self._heap, (when, number, key))
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._live):
-            self._heap = [(at, order, live) for live, (at, order) in self._live.items()]
+        before = self._numbers.get(key)
+        if before is not None:
+            del self._keys[before]
+        self._numbers[key] = number
+        self._keys[number] = key
+        heapq.heappush(self._heap, (when, number))
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._keys):
+            self._heap = [entry for entry in self._heap if entry[1] in self._keys]
             heapq.heapify(self._heap)
 
     def cancel(self, key: K) -> None:
         """Forgets a deadline; unknown keys are fine."""
-        self._live.pop(key, None)
+        number = self._numbers.pop(key, None)
+        if number is not None:
+            del self._keys[number]
 
     def next(self) -> float | None:
         """The earliest deadline."""
-        self._drop_stale()
-        return self._heap[0][0] if self._heap else None
+        heap = self._heap
+        while heap and heap[0][1] not in self._keys:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
 
     def pop_due(self, now: float) -> list[K]:
         """Removes and returns the keys due at ``now``, earliest first."""
@@ -58,14 +70,7 @@ class Deadlines(Generic[K]):
         when = self.next()
         if when is None or when > now:
             return None
-        _, _, key = heapq.heappop(self._heap)
-        del self._live[key]
+        _, number = heapq.heappop(self._heap)
+        key = self._keys.pop(number)
+        del self._numbers[key]
         return key
-
-    def _drop_stale(self) -> None:
-        while self._heap:
-            _, number, key = self._heap[0]
-            live = self._live.get(key)
-            if live is not None and live[1] == number:
-                return
-            heapq.heappop(self._heap)

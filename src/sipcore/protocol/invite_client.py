@@ -11,6 +11,7 @@ from sipcore.protocol.acknowledgement import Acknowledgement
 from sipcore.protocol.dialog import Dialog
 from sipcore.protocol.early_dialog import EarlyDialog, reliable_number
 from sipcore.protocol.hangup import Unheard
+from sipcore.protocol.late_answers import MAX_FORKS, LateAnswers
 from sipcore.protocol.offer_answer import OfferAnswer
 from sipcore.protocol.reasons import NO_ANSWER, NORMAL_CLEARING, reason_headers
 from sipcore.protocol.redirects import Redirects
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallerSetup", "Way"]
 
-MAX_FORKS = 16
-"""Branches beyond this are ignored, ringing or answering; no proxy forks a voice bot's call further."""
-
 
 class Way(NamedTuple):
     """How an address is called."""
@@ -46,7 +44,7 @@ class Way(NamedTuple):
 
 
 class CallerSetup:
-    """Sends the INVITE, follows its provisional responses, ACKs every 2xx, and keeps exactly one of them."""
+    """Sends the INVITE, follows its provisional responses, and takes its first 2xx; others are :class:`LateAnswers`."""
 
     _to: str
     _uri: Uri
@@ -74,10 +72,8 @@ class CallerSetup:
         """This address has refused an offer of RTP/AVP with keys, and is asked once more."""
         self._early: dict[str, EarlyDialog] = {}
         """Early dialogs by the far end's tag (§13.2.2.1)."""
-        self._acks: dict[str, Acknowledgement] = {}
-        """By the far end's tag: one for each branch that answered."""
-        self._answered_by = ""
-        """The tag of the branch that answered first."""
+        self._ack: Acknowledgement | None = None
+        """Of the first 2xx; others are not for this session."""
         self._gives_up_ack = False
         self._prefer: Flow | None = None
 
@@ -296,7 +292,7 @@ class CallerSetup:
     # -- the final response ----------------------------------------------------------------------------------------
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """2xx, each copy and each fork of it, or one failure (§13.2.2.2-4)."""
+        """The first 2xx, or one failure (§13.2.2.2-4)."""
         if response.status < 300:
             self._accepted(request, response, now)
             return
@@ -345,24 +341,21 @@ class CallerSetup:
         invite, flow, tag = request.request, request.flow, response.to_tag
         if invite is None or flow is None:
             return
-        known = self._acks.get(tag)
-        if known is not None:
-            known.send()
-            return
-        if len(self._acks) >= MAX_FORKS:
-            return
         session = self._session
         early = self._forget_early(tag)
         dialog = self._confirmed(early, invite, response, flow)
         negotiation, reply, media = self._negotiated(early, response)
-        ack = Acknowledgement(session, dialog, invite, lambda detail, at: self._on_no_way_to_ack(tag, at), reply)
-        self._acks[tag] = ack
+        prefer = session.preferred_flow(dialog)
+        ack = self._ack = Acknowledgement(session.context, dialog, invite, prefer, self._on_no_way_to_ack, reply)
+        if request.transaction is not None:
+            digest, delayed = session.identity.digest, self._offered if self._delayed else None
+            late = LateAnswers(session.context, tag, ack, session.flow_target, digest, delayed)
+            session.context.layer.hand_over(request.transaction, late)
         ack.send()
         if not session.setting_up:
-            # Another fork answered too, or the 200 overtook our CANCEL: §13.2.2.4 and §15 have it hung up with a BYE.
+            # The 200 came when this side had given up already: §15 has it hung up with a BYE.
             session.send_bye_on(dialog, now)
             return
-        self._answered_by = tag
         if self._cancelled:
             session.send_bye_on(dialog, now, self._reasons)
             session.end(self._given_up(), now)
@@ -407,17 +400,16 @@ class CallerSetup:
             return negotiation, b"", error
         return negotiation, reply, media
 
-    def _on_no_way_to_ack(self, tag: str, now: float) -> None:
+    def _on_no_way_to_ack(self, now: float) -> None:
         """Nothing leads to the far end's Contact. It sends its 2xx for 64 T1, and each copy tries anew."""
         session = self._session
-        if tag == self._answered_by and not self._gives_up_ack:
+        if session.connected and not self._gives_up_ack:
             self._gives_up_ack = True
             session.set_deadline("ack", now + session.context.timers.timeout)
 
     def on_ack_deadline(self, now: float) -> None:
         """The far end has had its time: without an ACK it has given the call up (§13.3.1.4)."""
-        ack = self._acks.get(self._answered_by)
-        if ack is not None and not ack.sent:
+        if self._ack is not None and not self._ack.sent:
             sentence = f"{self._session.peer} answered, but its Contact cannot be reached"
             error = ServerUnreachable(sentence, code=503)
             self._session.break_off(SessionEnded(EndCause.UNREACHABLE, Party.NETWORK, 503, sentence, error), now)

@@ -220,24 +220,11 @@ class InviteSession:
         """
         dialog = dialog or self.dialog
         assert dialog is not None
-        uri, routes = dialog.request_line_and_routes()
-
-        def next_cseq() -> int:
-            number = dialog.next_cseq()
-            if numbered is not None:
-                numbered(number)
-            return number
-
         return self.context.uac.send(
-            RequestPlan(
-                method=method,
-                uri=uri,
-                from_=dialog.local,
-                to=dialog.remote,
-                call_id=dialog.id.call_id,
-                next_cseq=next_cseq,
-                target=dialog.next_hop,
-                routes=routes,
+            RequestPlan.within(
+                dialog,
+                method,
+                next_cseq=_told(dialog, numbered) if numbered is not None else None,
                 contact=self.identity.contact if contact else None,
                 headers=headers,
                 body=body,
@@ -462,3 +449,14 @@ class InviteSession:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("call %s: %s -> %s", self.call_id, self.state.value, state.value)
         self.state = state
+
+
+def _told(dialog: Dialog, numbered: Callable[[int], None]) -> Callable[[], int]:
+    """Numbers requests of a dialog, and tells how."""
+
+    def next_cseq() -> int:
+        number = dialog.next_cseq()
+        numbered(number)
+        return number
+
+    return next_cseq

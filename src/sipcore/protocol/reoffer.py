@@ -314,7 +314,7 @@ class Reoffer:
         assert sent is not None
         assert session.offer_answer is not None
         dialog.refresh_target(response)
-        self._ack = Acknowledgement(session, dialog, sent, lambda detail, at: None)
+        self._ack = Acknowledgement(session.context, dialog, sent, session.preferred_flow(dialog))
         self._ack.send()
         if not session.connected:
             return

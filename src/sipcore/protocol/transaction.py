@@ -24,7 +24,7 @@ from sipcore.protocol.transaction_tables import (
     Transition,
 )
 from sipcore.protocol.values import NameAddr
-from sipcore.protocol.wire import Request, Response, serialize
+from sipcore.protocol.wire import Request, Response, parse_message, serialize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,23 +109,21 @@ class TransactionContext(Protocol):
 class Transaction:
     """What client and server transactions share: a state, timers, and the table that joins them."""
 
-    __slots__ = ("_context", "_interval", "_machine", "abandoned", "flow", "request", "state")
+    __slots__ = ("_context", "_interval", "_machine", "abandoned", "call_id", "flow", "method", "state")
 
     def __init__(self, context: TransactionContext, machine: Machine, request: Request, flow: Flow) -> None:
         self._context = context
         self._machine = machine
         self._interval = 0.0
         """Last retransmission interval, seconds."""
-        self.request = request
+        self.method = request.method
+        """Of the request."""
+        self.call_id = request.call_id
+        """Of the request."""
         self.flow = flow
         self.state = machine.start.state
         self.abandoned = False
         """Whoever it belonged to does not want to hear of it any more."""
-
-    @property
-    def method(self) -> str:
-        """Of the request."""
-        return self.request.method
 
     @property
     def terminated(self) -> bool:
@@ -133,7 +131,7 @@ class Transaction:
         return self.state is State.TERMINATED
 
     def __repr__(self) -> str:
-        return f"<{self._machine.name} transaction {self.method} {self.state.value} {self.request.call_id}>"
+        return f"<{self._machine.name} transaction {self.method} {self.state.value} {self.call_id}>"
 
     def on_timer(self, timer: Timer, now: float) -> None:
         """A timer of this transaction fired."""
@@ -211,21 +209,28 @@ class Transaction:
 
 
 class ClientTransaction(Transaction):
-    """The sending side of one request (RFC 3261 §17.1)."""
+    """The sending side of one request (RFC 3261 §17.1).
 
-    __slots__ = ("_ack", "_cancel_headers", "_data", "_handler", "cancelled", "last_provisional")
+    After its final response it lives on for up to 64*T1, and there may be thousands like it: it keeps no more than the
+    bytes of its request then.
+    """
+
+    __slots__ = ("_ack", "_cancel_headers", "_data", "_handler", "_request", "branch", "cancelled", "last_provisional")
 
     def __init__(
         self,
         context: TransactionContext,
         request: Request,
+        branch: str,
         flow: Flow,
         handler: ClientHandler | None,
         now: float,
     ) -> None:
-        """Sends ``request``, whose top Via is in place, at once."""
+        """Sends ``request``, whose top Via is in place with that ``branch``, at once."""
         machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
         super().__init__(context, machine, request, flow)
+        self.branch = branch
+        self._request: Request | None = request
         self._handler = handler
         self._data = serialize(request)
         self._ack = b""
@@ -235,6 +240,19 @@ class ClientTransaction(Transaction):
         """Whether :meth:`cancel` was called in time to matter."""
         self.last_provisional: Response | None = None
         self._start(now)
+
+    @property
+    def request(self) -> Request:
+        """As it was sent."""
+        if self._request is not None:
+            return self._request
+        sent = parse_message(self._data)
+        assert isinstance(sent, Request)
+        return sent
+
+    def hand_over(self, handler: ClientHandler) -> None:
+        """Another one is told of what comes from now on."""
+        self._handler = handler
 
     @property
     def repeated(self) -> bool:
@@ -283,16 +301,23 @@ class ClientTransaction(Transaction):
                     self._send_cancel(self._cancel_headers, now)
             case Action.DELIVER:
                 assert isinstance(message, Response)
-                if message.status < 200:
-                    self.last_provisional = message
-                if self._handler is not None and not self.abandoned:
-                    self._handler.on_response(self, message, now)
+                self._deliver(message, now)
             case Action.REPORT_TIMEOUT:
                 self._report(TransactionFailure.TIMEOUT, now)
             case Action.REPORT_TRANSPORT:
                 self._report(TransactionFailure.TRANSPORT, now)
             case _:
                 raise AssertionError(f"{action} is no action of a client")
+
+    def _deliver(self, response: Response, now: float) -> None:
+        if response.status < 200:
+            self.last_provisional = response
+        if self._handler is not None and not self.abandoned:
+            self._handler.on_response(self, response, now)
+        if response.status >= 200:
+            self._request = self.last_provisional = None
+            if self.state is not State.ACCEPTED:  # no other state has more to tell
+                self._handler = None
 
     def _report(self, failure: TransactionFailure, now: float) -> None:
         if self._handler is not None and not self.abandoned:
@@ -302,12 +327,13 @@ class ClientTransaction(Transaction):
 class ServerTransaction(Transaction):
     """The answering side of one request (RFC 3261 §17.2)."""
 
-    __slots__ = ("_data", "_to", "key", "last_status", "reply_flow")
+    __slots__ = ("_data", "_to", "key", "last_status", "reply_flow", "request")
 
     def __init__(self, context: TransactionContext, request: Request, flow: Flow, reply_flow: Flow, now: float) -> None:
         """``flow`` is where the request came from, ``reply_flow`` where its responses go (§18.2.2)."""
         machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
         super().__init__(context, machine, request, flow)
+        self.request = request
         self._data = b""
         self.reply_flow = reply_flow
         self.last_status = 0

@@ -82,8 +82,7 @@ class TransactionLayer:
         Raises:
             ValueError: a header field holds CR, LF or NUL.
         """
-        self._put_via(request, flow)
-        return self._begin(request, flow, handler, now)
+        return self._begin(request, self._put_via(request, flow), flow, handler, now)
 
     def send_stateless(self, message: Request, flow: Flow) -> bytes:
         """Puts the top Via on an ACK to a 2xx and sends it once: it is no transaction (§13.2.2.4, §17.1).
@@ -123,6 +122,10 @@ class TransactionLayer:
         refusal = make_response(request, status, to_tag=self._ids.tag(), headers=headers)
         self.transmit(reply_flow, serialize(refusal))
 
+    def hand_over(self, transaction: ClientTransaction, handler: ClientHandler) -> None:
+        """``handler`` is told of what comes for ``transaction`` from now on, instead of who has sent its request."""
+        transaction.hand_over(handler)
+
     def abandon(self, transaction: Transaction) -> None:
         """Nobody is told any more of ``transaction``, which goes on to absorb retransmissions until it ends."""
         transaction.abandoned = True
@@ -145,7 +148,7 @@ class TransactionLayer:
         transaction = self._clients.get((via.branch, response.cseq.method))
         if transaction is None:
             self.user.on_stray_response(response, flow, now)
-        elif not _same_sent_by(via, transaction.request.via):
+        elif not _sent_by_us(via, transaction.flow):
             log.debug("dropped a %s: its Via names %s, not this side (RFC 3261 §18.1.2)", response.status, via.sent_by)
         elif response.via_count > 1:
             log.debug("dropped a %s that has further to go (RFC 3261 §8.1.3.3)", response.status)
@@ -242,13 +245,12 @@ class TransactionLayer:
     def send_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
         """See :class:`~sipcore.protocol.transaction.TransactionContext`."""
         # What answers the CANCEL says nothing of the INVITE, whose own final response is awaited (§9.1).
-        self._begin(cancel, flow, None, now)
+        self._begin(cancel, cancel.via.branch, flow, None, now)
 
     def forget(self, transaction: Transaction) -> None:
         """See :class:`~sipcore.protocol.transaction.TransactionContext`."""
-        request = transaction.request
         if isinstance(transaction, ClientTransaction):
-            del self._clients[request.via.branch, request.method]
+            del self._clients[transaction.branch, transaction.method]
             siblings = self._clients_by_flow[transaction.flow]
             del siblings[transaction]
             if not siblings:
@@ -260,25 +262,33 @@ class TransactionLayer:
         self._served[peer] -= 1
         if not self._served[peer]:
             del self._served[peer]
-        merge_key = _merge_key(request)
+        merge_key = _merge_key(transaction.request)
         if self._merges.get(merge_key) is transaction:
             del self._merges[merge_key]
 
-    def _begin(self, request: Request, flow: Flow, handler: ClientHandler | None, now: float) -> ClientTransaction:
-        transaction = ClientTransaction(self, request, flow, handler, now)
-        self._clients[request.via.branch, request.method] = transaction
+    def _begin(
+        self, request: Request, branch: str, flow: Flow, handler: ClientHandler | None, now: float
+    ) -> ClientTransaction:
+        transaction = ClientTransaction(self, request, branch, flow, handler, now)
+        self._clients[branch, request.method] = transaction
         self._clients_by_flow.setdefault(flow, {})[transaction] = None
         return transaction
 
-    def _put_via(self, request: Request, flow: Flow) -> None:
-        host, port = flow.advertised if flow.advertised[0] else flow.local
+    def _put_via(self, request: Request, flow: Flow) -> str:
+        """Returns the branch."""
+        branch = self._ids.branch()
+        host, port = _sent_by(flow)
         bracketed = f"[{host}]" if ":" in host else host
         # RFC 3581: over UDP the response shall come back to the port that the request left from. Over streams it does
         # so anyway; there the answer tells of a NAT, which a registration has to know (RFC 5626 §3.1).
         rport = ";rport"
-        request.headers.prepend(
-            "Via", f"SIP/2.0/{flow.transport.upper()} {bracketed}:{port};branch={self._ids.branch()}{rport}"
-        )
+        request.headers.prepend("Via", f"SIP/2.0/{flow.transport.upper()} {bracketed}:{port};branch={branch}{rport}")
+        return branch
+
+
+def _sent_by(flow: Flow) -> tuple[str, int]:
+    """What Via says of where this side is."""
+    return flow.advertised if flow.advertised[0] else flow.local
 
 
 def _stamp(request: Request, flow: Flow) -> Flow:
@@ -308,9 +318,10 @@ def _same_host(one: str, other: str) -> bool:
         return False
 
 
-def _same_sent_by(via: Via, ours: Via) -> bool:
+def _sent_by_us(via: Via, flow: Flow) -> bool:
+    host, port = _sent_by(flow)
     default = _DEFAULT_TLS_PORT if via.transport == "TLS" else _DEFAULT_PORT
-    return (via.port or default) == ours.port and _same_host(via.host, ours.host)
+    return (via.port or default) == port and _same_host(via.host, host.lower())
 
 
 def _server_key(request: Request) -> ServerKey:

@@ -17,6 +17,7 @@ from sipcore.protocol.routing import is_address, retry_after
 from sipcore.protocol.transaction import TransactionFailure
 
 if TYPE_CHECKING:
+    from sipcore.protocol.dialog import Dialog
     from sipcore.protocol.digest import DigestClient
     from sipcore.protocol.flows import Flow
     from sipcore.protocol.transaction import ClientTransaction
@@ -70,6 +71,39 @@ class RequestPlan:
     seen: Callable[[Flow, Via], None] | None = None
     """Told of the Via in each response: which address the far end sees us at."""
 
+    @classmethod
+    def within(
+        cls,
+        dialog: Dialog,
+        method: str,
+        *,
+        next_cseq: Callable[[], int] | None = None,
+        contact: Callable[[Flow], str] | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        content_type: str = "",
+        digest: DigestClient | None = None,
+        flow: Flow | None = None,
+    ) -> RequestPlan:
+        """A request inside a dialog (§12.2.1.1); numbered by it if ``next_cseq`` is not given."""
+        uri, routes = dialog.request_line_and_routes()
+        return cls(
+            method=method,
+            uri=uri,
+            from_=dialog.local,
+            to=dialog.remote,
+            call_id=dialog.id.call_id,
+            next_cseq=next_cseq or dialog.next_cseq,
+            target=dialog.next_hop,
+            routes=routes,
+            contact=contact,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+            digest=digest,
+            flow=flow,
+        )
+
 
 class UacHandler(Protocol):
     """Told of the responses to one request."""
@@ -78,7 +112,7 @@ class UacHandler(Protocol):
         """A 1xx, 100 included."""
 
     def on_final(self, request: UacRequest, response: Response, now: float) -> None:
-        """A final response; for INVITE once per copy and fork of a 2xx (RFC 6026 §7.2)."""
+        """A final response; an INVITE has as many 2xx as copies and forks of it come (RFC 6026 §7.2)."""
 
     def on_failure(self, request: UacRequest, failure: UacFailure, now: float) -> None:
         """No final response will come."""
