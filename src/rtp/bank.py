@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-__all__ = ["Bank", "Column", "Columns"]
+__all__ = ["USED_AT_ONCE", "Bank", "Column", "Columns"]
 
 SMALLEST_CAPACITY = 16
+USED_AT_ONCE = 16
+"""Rows that were given back and are made fresh together: some sixty arrays, for all of them at the price of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +55,21 @@ class Columns:
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, column.rows(capacity - len(old))]))
 
-    def reset(self, row: int) -> None:
-        """Puts the row back to what a fresh one holds."""
+    def reset(self, rows: list[int]) -> None:
+        """Puts the rows back to what fresh ones hold."""
         for name, column in self.LAYOUT.items():
-            getattr(self, name)[row] = column.fill
+            getattr(self, name)[rows] = column.fill
 
 
 class Bank:
-    """Hands out rows of a set of `Columns`, lowest number first, and grows them by doubling."""
+    """Hands out fresh rows of a set of `Columns`, lowest number first, and grows them by doubling."""
 
     def __init__(self, *columns: Columns, capacity: int) -> None:
         self._columns = columns
         self.capacity = capacity
-        self._free = list(range(capacity))
+        self._fresh = list(range(capacity))
+        self._used: list[int] = []
+        """Given back, and not fresh yet."""
 
     @staticmethod
     def capacity_for(hint: int) -> int:
@@ -74,16 +78,23 @@ class Bank:
 
     def allocate(self) -> int:
         """A fresh row; may replace every array of every column."""
-        if not self._free:
-            self._free = list(range(self.capacity, self.capacity * 2))
+        if len(self._used) >= USED_AT_ONCE or not self._fresh:
+            self._refresh()
+        if not self._fresh:
+            self._fresh = list(range(self.capacity, self.capacity * 2))
             self.capacity *= 2
             for columns in self._columns:
                 columns.grow(self.capacity)
-        row = heapq.heappop(self._free)
-        for columns in self._columns:
-            columns.reset(row)
-        return row
+        return heapq.heappop(self._fresh)
+
+    def _refresh(self) -> None:
+        if self._used:
+            for columns in self._columns:
+                columns.reset(self._used)
+            self._fresh += self._used
+            heapq.heapify(self._fresh)
+            self._used = []
 
     def free(self, row: int) -> None:
         """Gives a row back."""
-        heapq.heappush(self._free, row)
+        self._used.append(row)

@@ -294,7 +294,7 @@ class MediaEngine:
     def expect(self, stream: RtpStream, endpoint: Endpoint) -> None:
         """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
         self._routes.expect(stream.row, endpoint)
-        self._refusals.reset(stream.row)
+        self._refusals.reset([stream.row])
 
     def apply(
         self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool

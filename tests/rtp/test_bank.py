@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rtp.bank import Bank, Column, Columns
+from rtp.bank import USED_AT_ONCE, Bank, Column, Columns
 
 
 class Sample(Columns):
@@ -23,7 +23,18 @@ def test_the_lowest_free_row_comes_first() -> None:
     assert [bank.allocate() for _ in range(3)] == [0, 1, 2]
     bank.free(1)
     bank.free(0)
-    assert [bank.allocate() for _ in range(3)] == [0, 1, 3]
+    assert [bank.allocate() for _ in range(3)] == [3, 0, 1]
+    assert bank.capacity == 4
+
+
+def test_rows_given_back_come_again_before_many_others_are_touched() -> None:
+    bank = Bank(Sample(1000), capacity=1000)
+    rows = set()
+    for _ in range(500):
+        row = bank.allocate()
+        rows.add(row)
+        bank.free(row)
+    assert max(rows) < 2 * USED_AT_ONCE
 
 
 def test_a_row_is_fresh_when_it_is_handed_out_again() -> None:
@@ -32,7 +43,7 @@ def test_a_row_is_fresh_when_it_is_handed_out_again() -> None:
     row = bank.allocate()
     sample.number[row], sample.pair[row] = 7, (1, 2)
     bank.free(row)
-    assert bank.allocate() == row
+    assert {bank.allocate(), bank.allocate()} == {0, 1}
     assert sample.number[row] == 0
     assert sample.pair[row].tolist() == [-1, -1]
 

@@ -677,8 +677,9 @@ async def test_a_row_used_again_remembers_nothing(engine: MediaEngine, far: FarE
     tick(engine, 2)
     far.waiting()
     first.close()
-    second = configured(engine, far.address)
-    assert second.row == first.row
+    while (second := engine.open_stream("127.0.0.1")).row != first.row:
+        pass  # rows come again after some others
+    configure(second, far.address)
     second.play(ArraySource(tone(FRAME)))
     tick(engine)
     entry = far.receive()

@@ -171,7 +171,7 @@ def test_a_read_that_brought_nothing_is_nothing() -> None:
 
 def test_before_it_is_configured_a_stream_takes_nothing() -> None:
     rows = Rows()
-    rows.routes.reset(0)
+    rows.routes.reset([0])
     packets, _ = classify(rows.datagrams((0, packet())), rows.routes, rows.counters, 1.0)
     assert len(packets) == 0
     assert np.array_equal(rows.counters.strangers[:2], [1, 0])
