@@ -4,7 +4,8 @@ The streams of one engine talk to each other in pairs over the loopback, both wa
 that play; a program on each call that hears every frame and writes it back, at 8,000 and 16,000 Hz, in frames of 20 and
 of 100 ms; files again, with every call recorded, mono and stereo, to the disk. Nobody waits for a clock: the ticks are
 driven one behind the other, the loop runs between them until nothing is left to do, and what is measured is the CPU
-time of the process, with the thread that writes the recordings.
+time of the process, with the thread that writes the recordings. In real time, with what a far end sees of it:
+`rtp_jitter.py --engine live` and `--engine recorded`.
 
 How to read the table
   ms          milliseconds of CPU time for one second of one call; 1 is a thousandth of a core.
@@ -24,9 +25,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from common import machine, print_table, raise_file_limit, write_json
-from rtp_senders import EndlessTone
+from rtp_senders import EndlessTone, answer
 
 from rtp.audio_stream import AudioStream
 from rtp.engine import MediaEngine
@@ -40,13 +40,6 @@ HOST = "127.0.0.1"
 PERIOD = 0.02
 WARM_UP_TICKS = 25
 KINDS = ("plays", "live 8000", "live 16000", "live 16000, 100 ms", "mono", "stereo")
-
-
-async def answer(audio: AudioStream) -> None:
-    """Says what it hears."""
-    await audio.write(np.full(audio.rate // 10, 1000, np.int16))  # 100 ms ahead
-    async for frame in audio:
-        audio.write_nowait(frame)
 
 
 async def measure(kind: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:

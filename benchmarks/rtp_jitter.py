@@ -1,14 +1,18 @@
 """How punctually does it send? N two-way RTP streams of G.711 in 20 ms packets, as their receiver saw them.
 
 Three processes: this one; a receiver that takes every packet with the kernel's receive time and sends it back; and
-in turn the senders: `rows`, the engine of this project with its jitter buffers, RTCP and statistics at work; `task`, a
-plain asyncio task for each call; `bare`, a loop over sockets that sends prepared packets, which is what Python can do
-at best.
+in turn the senders: `rows`, the engine of this project with its jitter buffers, RTCP and statistics at work; `live` and
+`recorded`, the same with a program that hears and speaks on each call, or a recording of each; `task`, a plain asyncio
+task for each call; `bare`, a loop over sockets that sends prepared packets, which is what Python can do at best.
+`--rival` measures programs of others in the same run: they call by SIP, and talk to the same receiver.
 
 \b
   rtp_jitter.py --calls 200                  the engine beside the bare loop
   rtp_jitter.py --engine task --calls 50     the asyncio task that people know, beside the bare loop
+  rtp_jitter.py --engine live --calls 200    a program on each call; --engine recorded: a file of each call
+  rtp_jitter.py --calls 1000 --seconds 60 --rounds 1
   rtp_jitter.py --search                     more and more calls until it breaks
+  rtp_jitter.py --rival baresip --calls 50   beside Debian's baresip; --rival pjsua: a pjsua of your own (--pjsua PATH)
   rtp_jitter.py receive                      on another machine; then here:
   rtp_jitter.py --peer HOST --calls 200
   rtp_jitter.py compare A.json B.json        ratios of two reports
@@ -19,9 +23,9 @@ How to read the table
   p50..max   deviation: |time between two packets of a stream - 20 ms|; a jitter buffer has to hold it.
   jitter     RFC 3550's smoothed estimate, median and worst over the streams.
   late       how far packets lie behind the earliest one of their stream on the ideal 20 ms grid, 99th percentile.
-  gaps       packets missing by sequence number. missed: ticks that ran after the next one's deadline.
+  gaps       packets missing by sequence number. missed: ticks that ran after the next one's deadline; rivals tell none.
   CPU        milliseconds of CPU time of the sender for one second of one call; 1 is a thousandth of a core.
-  KiB        memory that the process grew by, for each call.
+  KiB        memory that the process grew by, for each call (a rival: all of its memory).
   steal      cores that the host of a virtual machine took away meanwhile. Figures of windows with steal say little.
 
 Compare rows of one run, and look at several rounds; no figure means anything alone. docs/tuning.md tells what helps.
@@ -37,18 +41,23 @@ import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import machine, print_table, steal_seconds, write_json
 from rtp_channel import Channel
 from rtp_receiver import listen
 from rtp_report import HEAD, cells, compare, draw, holds, print_summary, summarize, verdict
-from rtp_senders import Job, send
+from rtp_rivals import call, find
+from rtp_senders import Job, resident_kib, send
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOST = "127.0.0.1"
 PORT = 7090
 OUT = Path(__file__).parent / "out"
+PROGRESS_SECONDS = 10.0
 STEPS = (100, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000)
 
 app = typer.Typer(add_completion=False, invoke_without_command=True, rich_markup_mode=None)
@@ -58,8 +67,17 @@ class Engine(StrEnum):
     """What to measure beside the bare loop."""
 
     ROWS = "rows"
+    LIVE = "live"
+    RECORDED = "recorded"
     TASK = "task"
     BARE = "bare"
+
+
+class Rival(StrEnum):
+    """Programs of others."""
+
+    PJSUA = "pjsua"
+    BARESIP = "baresip"
 
 
 class Codec(StrEnum):
@@ -82,6 +100,8 @@ class Plan:
     tuned: bool
     sender_core: int | None
     receiver_core: int | None
+    programs: Mapping[str, str]
+    """Of rivals, by name."""
 
 
 def run_once(sender: str, plan: Plan) -> dict[str, Any]:
@@ -106,18 +126,28 @@ def run_once(sender: str, plan: Plan) -> dict[str, Any]:
         ) from None
     channel.send({"calls": plan.calls})
     targets = [(socket.gethostbyname(address[0]), port) for port in channel.receive()["ports"]]
-    job = Job(sender, targets, channel.local_host, plan.codec.value, plan.uvloop, plan.sender_core, plan.tuned)
+    job = Job(
+        sender,
+        targets,
+        channel.local_host,
+        plan.codec.value,
+        plan.uvloop,
+        plan.sender_core,
+        plan.tuned,
+        plan.programs.get(sender, ""),
+    )
     mouth, mouth_end = context.Pipe()
-    process = context.Process(target=send, args=(job, mouth_end), daemon=True)
+    process = context.Process(target=call if sender in plan.programs else send, args=(job, mouth_end), daemon=True)
     process.start()
     mouth_end.close()
     try:
-        mouth.recv()
+        if (said := mouth.recv()) != "ready":
+            raise SystemExit(f"{sender}: {said}")
         time.sleep(plan.warm_up)
         steal = steal_seconds()
         mouth.send("begin")
         channel.send({"do": "begin"})
-        time.sleep(plan.seconds)
+        _wait(plan.seconds, f"{plan.calls} calls, {sender}", process.pid)
         channel.send({"do": "end"})
         mouth.send("end")
         result = {"sender": sender, "calls": plan.calls, **mouth.recv(), **channel.receive()}
@@ -132,6 +162,16 @@ def run_once(sender: str, plan: Plan) -> dict[str, Any]:
     if not result["streams"]:
         raise SystemExit(f"nothing of {sender} arrived in the window: is the machine busy, or --warm-up too short?")
     return result
+
+
+def _wait(seconds: float, what: str, process: int | None) -> None:
+    """Lets the window pass; in a long one it is said how far it is."""
+    begin = time.monotonic()
+    while (left := seconds - (time.monotonic() - begin)) > PROGRESS_SECONDS:
+        time.sleep(PROGRESS_SECONDS)
+        memory = resident_kib(process or "self") / 1024
+        print(f"{what}: {seconds - left + PROGRESS_SECONDS:.0f} of {seconds:g} s, {memory:.0f} MiB", flush=True)
+    time.sleep(max(0.0, left))
 
 
 def _listen_here(ready: Any, affinity: int | None) -> None:
@@ -173,7 +213,10 @@ def main(
     warm_up: Annotated[float, typer.Option(min=0.2, help="Seconds ahead of each window.")] = 1.5,
     engine: Annotated[Engine, typer.Option(help="What to measure.")] = Engine.ROWS,
     beside: Annotated[bool, typer.Option("--bare/--no-bare", help="Measure the bare loop beside it.")] = True,
-    find: Annotated[bool, typer.Option("--search", help="How many calls it holds; --calls is ignored.")] = False,
+    rivals: Annotated[list[Rival], typer.Option("--rival", help="Programs to measure beside it; again for more.")] = [],  # noqa: B006
+    pjsua: Annotated[str, typer.Option(help="The pjsua program, of pjproject 2.x.")] = "pjsua",
+    baresip: Annotated[str, typer.Option(help="The baresip program.")] = "baresip",
+    seek: Annotated[bool, typer.Option("--search", help="How many calls it holds; --calls is ignored.")] = False,
     peer: Annotated[
         str, typer.Option(help="HOST or HOST:PORT of a machine on which 'rtp_jitter.py receive' runs.")
     ] = "",
@@ -187,17 +230,27 @@ def main(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
+    paths = {Rival.PJSUA: pjsua, Rival.BARESIP: baresip}
     plan = Plan(
-        calls, seconds, warm_up, _address(peer) if peer else None, codec, uvloop, tuned, sender_core, receiver_core
+        calls,
+        seconds,
+        warm_up,
+        _address(peer) if peer else None,
+        codec,
+        uvloop,
+        tuned,
+        sender_core,
+        receiver_core,
+        {rival.value: find(paths[rival]) for rival in rivals},
     )
     facts = machine()
     print(f"two-way streams, windows of {seconds:g} s, on {facts['cores']} x {facts['processor']}")
-    senders = list(dict.fromkeys([engine.value, *(["bare"] if beside else [])]))
-    results = search(plan, engine.value) if find else measure(plan, senders, rounds)
+    senders = list(dict.fromkeys([engine.value, *plan.programs, *(["bare"] if beside else [])]))
+    results = search(plan, engine.value) if seek else measure(plan, senders, rounds)
     print()
     print_table(HEAD, [cells(result) for result in results])
     print()
-    if find:
+    if seek:
         held = max((result["calls"] for result in results if holds(result)), default=0)
         print(f"{engine.value} held {held} calls" + (f", not {results[-1]['calls']}" * (not holds(results[-1]))))
         summary = summarize([result for result in results if result["calls"] == held])

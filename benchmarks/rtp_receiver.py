@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ MOST_CALLS = 20_000
 
 HISTOGRAM_EDGES_MS = np.linspace(0, 60, 241)
 TIME_LINE_SECONDS = 0.1
+MOST_GAPS = 20
+"""Seconds of a window with packets missing that are told one by one."""
 
 Record = list[tuple["NDArray[np.int64]", "NDArray[np.float64]", "NDArray[np.int64]", "NDArray[np.int64]"]]
 
@@ -139,14 +142,16 @@ def measure(
 ) -> dict[str, Any]:
     """What the packets of one window say about their sender."""
     deviations, lateness, jitters, intervals, times = [], [], [], [], []
-    missing = 0
+    gaps: Counter[int] = Counter()
+    begin = float(arrivals.min()) if len(arrivals) else 0.0
     order = np.argsort(rows, kind="stable")
     for mine in np.split(order, np.searchsorted(rows[order], np.arange(1, calls))):
         if len(mine) < 2:
             continue
         arrival, sequence, timestamp = arrivals[mine], sequences[mine], timestamps[mine]
         step = (np.diff(sequence) + 0x8000 & 0xFFFF) - 0x8000
-        missing += int((step[step > 0] - 1).sum())
+        for index in np.flatnonzero(step > 1).tolist():
+            gaps[int(arrival[index + 1] - begin)] += int(step[index]) - 1
         interval = np.diff(arrival)
         deviations.append(np.abs(interval - PERIOD))
         intervals.append(interval)
@@ -162,14 +167,15 @@ def measure(
         return {"streams": 0, "packets": 0}
     deviation = np.concatenate(deviations) * 1000
     late = np.concatenate(lateness) * 1000
-    when, slots = np.concatenate(times), int(arrivals.max() - arrivals.min()) * int(1 / TIME_LINE_SECONDS) + 1
+    when, slots = np.concatenate(times), int((arrivals.max() - arrivals.min()) / TIME_LINE_SECONDS) + 1
     worst = np.zeros(slots)
     np.maximum.at(worst, np.minimum((when / TIME_LINE_SECONDS).astype(int), slots - 1), deviation)
     histogram, _ = np.histogram(np.concatenate(intervals) * 1000, HISTOGRAM_EDGES_MS)
     return {
         "streams": len(deviations),
         "packets": len(rows),
-        "sequence_gaps": missing,
+        "sequence_gaps": gaps.total(),
+        "gaps_by_second": dict(sorted(gaps.items())[:MOST_GAPS]),
         "deviation_ms": dict(
             zip(("p50", "p90", "p99", "max"), np.percentile(deviation, (50, 90, 99, 100)).tolist(), strict=True)
         ),

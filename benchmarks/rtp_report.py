@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,15 @@ HEAD = (
     "KiB",
     "steal",
 )
-COLORS = {"rows": "tab:blue", "task": "tab:orange", "bare": "tab:gray"}
+COLORS = {
+    "rows": "tab:blue",
+    "live": "tab:purple",
+    "recorded": "tab:cyan",
+    "task": "tab:orange",
+    "pjsua": "tab:red",
+    "baresip": "tab:green",
+    "bare": "tab:gray",
+}
 
 FIGURES = {
     "deviation_ms_p99": "deviation p99, ms",
@@ -60,7 +69,7 @@ def cells(result: dict[str, Any]) -> tuple[str, ...]:
         f"{jitter['max']:.2f}",
         f"{result['lateness_ms_p99']:.2f}",
         str(result["sequence_gaps"]),
-        f"{result['missed_ticks']}/{result['ticks']}",
+        f"{result['missed_ticks']}/{result['ticks']}" if result["ticks"] else "-",
         f"{result['cpu_ms_per_call_second']:.3f}",
         f"{result['kib_per_call']:.0f}" if "kib_per_call" in result else "",
         f"{result['steal_cores']:.2f}",
@@ -90,6 +99,13 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
             "windows_that_hold": sum(map(holds, mine)),
             "windows_with_steal": sum(result["steal_cores"] > STEAL_THAT_SPOILS for result in mine),
         }
+        seconds: Counter[int] = Counter()
+        for result in mine:
+            seconds.update({int(second): missing for second, missing in result["gaps_by_second"].items()})
+        summary[sender]["gaps_by_second"] = dict(sorted(seconds.items()))
+        for name in ("grown_kib", "live_dropped", "live_underruns", "recordings_failed"):
+            if found := [result[name] for result in mine if name in result]:
+                summary[sender][name] = max(found)
         if memory := [result["kib_per_call"] for result in mine if "kib_per_call" in result]:
             summary[sender]["kib_per_call"] = median_of(memory)
     return summary
@@ -104,14 +120,17 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{mine['missed_ticks']} ticks missed in all"
         )
     bare = summary.get("bare")
-    if bare is None:
-        return
-    for sender, mine in summary.items():
-        if mine is not bare:
-            ratios = (f"{FIGURES[name]} x {mine[name] / bare[name]:.2f}" for name in RATIOS if bare[name])
-            print(f"{sender} / bare: " + ", ".join(ratios))
+    first = next(iter(summary))
+    rivals = [(sender, other) for sender, other in summary.items() if sender in RIVALS]
+    pairs = [(sender, mine, "bare", bare) for sender, mine in summary.items() if bare is not None and mine is not bare]
+    pairs += [(first, summary[first], rival, other) for rival, other in rivals if rival != first]
+    for sender, mine, beside, other in pairs:
+        if other is not None:
+            ratios = (f"{FIGURES[name]} x {mine[name] / other[name]:.2f}" for name in RATIOS if other[name])
+            print(f"{sender} / {beside}: " + ", ".join(ratios))
 
 
+RIVALS = ("pjsua", "baresip")
 RATIOS = ("deviation_ms_p99", "jitter_ms", "cpu_ms_per_call_second")
 
 
@@ -127,6 +146,20 @@ def verdict(summary: dict[str, Any], sender: str, calls: int) -> str:
             f"{sender} does not hold {calls} calls here: {bad} of {mine['windows']} windows had missed ticks "
             f"({mine['missed_ticks']}) or missing packets ({mine['sequence_gaps']})."
         )
+    if mine["gaps_by_second"]:
+        seconds = ", ".join(f"{second} ({missing})" for second, missing in mine["gaps_by_second"].items())
+        parts.append(f"Packets are missing in these seconds of its windows: {seconds}.")
+    parts += [
+        f"{title}: {mine[name]}."
+        for name, title in (
+            ("live_dropped", "Frames that a program on a call did not get"),
+            ("live_underruns", "Times that it had not spoken in time"),
+            ("recordings_failed", "Recordings that failed"),
+        )
+        if name in mine
+    ]
+    if "grown_kib" in mine:
+        parts.append(f"Its memory grew by {mine['grown_kib'] / 1024:.1f} MiB in a window.")
     late = mine["lateness_ms_p99"]
     parts.append(
         f"A far end needs {late:.0f} ms of jitter buffer for 99 % of the packets"

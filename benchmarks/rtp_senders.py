@@ -2,6 +2,9 @@
 
 rows   the engine of this project: one clock, streams as rows of arrays; playing audio, with jitter buffers, RTCP and
        statistics at work.
+live   the same with a program on each call that hears every frame, at 16 kHz, and says it again.
+recorded
+       rows, with every call recorded to a stereo file on the disk.
 task   what people write first: an asyncio task for each call that encodes a frame, sends it and sleeps to its next
        deadline, and a datagram protocol for each that decodes what comes. Sleeping relative to the last packet, as many
        do, would run slow besides; this one does not.
@@ -17,6 +20,7 @@ import random
 import select
 import socket
 import struct
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +29,26 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from common import Window, raise_file_limit
 
+from rtp.audio_stream import AudioStream
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
+from rtp.recording import Recording
 from sipcore.tuning import tune_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
     from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
 
-__all__ = ["PERIOD", "SENDERS", "Job", "send"]
+    from rtp.stream import RtpStream
+
+__all__ = ["PERIOD", "SENDERS", "EndlessTone", "Job", "answer", "resident_kib", "send"]
 
 PERIOD = 0.02
 FRAME = 160
 RATE = 8000
-SENDERS = ("rows", "task", "bare")
+SENDERS = ("rows", "live", "recorded", "task", "pjsua", "baresip", "bare")
 PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8}
 
 
@@ -58,6 +66,8 @@ class Job:
     """The core that the process is bound to."""
     tuned: bool
     """Thread switches and garbage collection as the server sets them."""
+    program: str = ""
+    """Of a rival (`rtp_rivals`): where it is."""
 
 
 class EndlessTone:
@@ -85,12 +95,14 @@ def send(job: Job, pipe: Connection) -> None:
     if job.tuned:
         tune_interpreter()
     match job.sender:
-        case "rows":
+        case "rows" | "live" | "recorded":
             _run(job, _send_rows(job, pipe))
         case "task":
             _run(job, _send_tasks(job, pipe))
-        case _:
+        case "bare":
             _send_bare(job, pipe)
+        case rival:
+            raise ValueError(f"{rival} is none of these")
 
 
 def _run(job: Job, work: Coroutine[Any, Any, None]) -> None:
@@ -102,58 +114,118 @@ def _run(job: Job, work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-def resident_kib() -> float:
-    """Memory of this process that is in use; 0.0 where nobody tells."""
+def resident_kib(process: int | str = "self") -> float:
+    """Memory of this process, or another, that is in use; 0.0 where nobody tells."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except OSError:
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
+async def answer(audio: AudioStream) -> None:
+    """Says what it hears, 100 ms later."""
+    await audio.write(np.full(audio.rate // 10, 1000, np.int16))
+    async for frame in audio:
+        audio.write_nowait(frame)
+
+
+class _Company:
+    """Who is on the streams besides: nobody, a program on each, or a recorder of each."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._kind = kind
+        self._folder = folder
+        self._audios: list[AudioStream] = []
+        self._answering: list[asyncio.Task[None]] = []
+        self._recordings: list[Recording] = []
+        self._tones = [EndlessTone(300 + 10 * number) for number in range(10)]
+
+    def join(self, stream: RtpStream, number: int) -> None:
+        """One more stream."""
+        if self._kind == "live":
+            audio = AudioStream(rate=16000, max_seconds=1)
+            stream.converse(audio)
+            self._audios.append(audio)
+            self._answering.append(asyncio.create_task(answer(audio)))
+            return
+        stream.play(self._tones[number % len(self._tones)])
+        if self._kind == "recorded":
+            self._recordings.append(Recording(self._folder / f"{number}.wav", stereo=True))
+            stream.record(self._recordings[-1])
+
+    async def leave(self) -> dict[str, Any]:
+        """The engine has closed. What did not reach them, or was not said in time."""
+        await asyncio.gather(*self._answering)
+        for recording in self._recordings:
+            await recording.wait_closed()
+        if self._audios:
+            return {
+                "live_dropped": sum(audio.dropped for audio in self._audios),
+                "live_underruns": sum(audio.underruns for audio in self._audios),
+            }
+        if self._recordings:
+            seconds = [recording.seconds for recording in self._recordings]
+            return {
+                "recordings_failed": sum(recording.error is not None for recording in self._recordings),
+                "recorded_seconds": {"least": min(seconds), "most": max(seconds)},
+            }
+        return {}
+
+
+@contextlib.contextmanager
+def _folder(kind: str) -> Iterator[Path]:
+    """For recordings."""
+    with tempfile.TemporaryDirectory() if kind == "recorded" else contextlib.nullcontext("") as folder:
+        yield Path(folder)
+
+
 async def _send_rows(job: Job, pipe: Connection) -> None:
-    engine = MediaEngine(ports=(16384, 32767))
-    await engine.start()
-    empty = resident_kib()
-    tones = [EndlessTone(300 + 10 * number) for number in range(10)]
-    payload_type = PAYLOAD_TYPES[job.codec]
-    streams = []
-    for number, target in enumerate(job.targets):
-        stream = engine.open_stream(job.local_host)
-        stream.configure(
-            target, codec=job.codec, payload_type=payload_type, receive_payload_types={payload_type: job.codec}
+    with _folder(job.sender) as folder:
+        engine = MediaEngine(ports=(16384, 32767))
+        await engine.start()
+        empty = resident_kib()
+        company = _Company(job.sender, folder)
+        payload_type = PAYLOAD_TYPES[job.codec]
+        streams = []
+        for number, target in enumerate(job.targets):
+            stream = engine.open_stream(job.local_host)
+            stream.configure(
+                target, codec=job.codec, payload_type=payload_type, receive_payload_types={payload_type: job.codec}
+            )
+            company.join(stream, number)
+            streams.append(stream)
+        window = Window()
+        before, memory = engine.statistics(), 0.0
+        pipe.send("ready")
+        while True:
+            if pipe.poll():
+                if pipe.recv() == "end":
+                    break
+                before, memory = engine.statistics(), resident_kib()
+                window.begin()
+            await asyncio.sleep(0.05)
+        window.end()
+        after, used = engine.statistics(), resident_kib()
+        received = [stream.statistics() for stream in streams]
+        await engine.close()
+        pipe.send(
+            {
+                "cpu": window.cpu,
+                "wall": window.wall,
+                "ticks": after.ticks - before.ticks,
+                "missed_ticks": after.missed_ticks - before.missed_ticks,
+                "tick_ms_p50": after.tick_ms_p50,
+                "tick_ms_p99": after.tick_ms_p99,
+                "clock_lateness_ms_p99": after.lateness_ms_p99,
+                "echo_lost": sum(one.lost for one in received),
+                "echo_late": sum(one.late for one in received),
+                "echo_concealed": sum(one.concealed for one in received),
+                "kib_per_call": (used - empty) / len(streams),
+                "grown_kib": used - memory,
+                **await company.leave(),
+            }
         )
-        stream.play(tones[number % len(tones)])
-        streams.append(stream)
-    window = Window()
-    before = engine.statistics()
-    pipe.send("ready")
-    while True:
-        if pipe.poll():
-            if pipe.recv() == "end":
-                break
-            before = engine.statistics()
-            window.begin()
-        await asyncio.sleep(0.05)
-    window.end()
-    after = engine.statistics()
-    received = [stream.statistics() for stream in streams]
-    pipe.send(
-        {
-            "cpu": window.cpu,
-            "wall": window.wall,
-            "ticks": after.ticks - before.ticks,
-            "missed_ticks": after.missed_ticks - before.missed_ticks,
-            "tick_ms_p50": after.tick_ms_p50,
-            "tick_ms_p99": after.tick_ms_p99,
-            "clock_lateness_ms_p99": after.lateness_ms_p99,
-            "echo_lost": sum(one.lost for one in received),
-            "echo_late": sum(one.late for one in received),
-            "echo_concealed": sum(one.concealed for one in received),
-            "kib_per_call": (resident_kib() - empty) / len(streams),
-        }
-    )
-    await engine.close()
 
 
 class _Call(asyncio.DatagramProtocol):
