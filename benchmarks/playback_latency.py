@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 TARGET_MS = 40.0
 SILENCE = b"\xff\x7f"
 """Codes of a zero sample, PCMU."""
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds in which what was asked for has to be heard."""
 
 

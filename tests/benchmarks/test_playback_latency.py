@@ -30,4 +30,4 @@ def test_a_small_run(script: Script, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [window["calls"] for window in windows] == [1, 3]
     for window in windows:
         assert len(window["times"]["start"]) == len(window["times"]["silence"]) == 2
-        assert all(0 < value < 5000 for values in window["times"].values() for value in values)
+        assert all(value > 0 for values in window["times"].values() for value in values)

@@ -94,7 +94,7 @@ def test_each_call_of_a_rival_gets_a_socket_of_its_own(script: Script) -> None:
 @pytest.mark.parametrize("engine", ["rows", "live", "recorded"])
 def test_a_small_run(engine: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    options = ["--engine", engine, "--calls", "2", "--seconds", "1", "--rounds", "1", "--no-bare"]
+    options = ["--engine", engine, "--calls", "2", "--seconds", "2", "--rounds", "1", "--no-bare"]
     command = [sys.executable, str(BENCHMARKS / "rtp_jitter.py"), *options]
     files = ["--json", str(report), "--png", str(tmp_path / "plot.png")]
     subprocess.run([*command, *files], check=True, capture_output=True, timeout=120)

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rtp_jitter.py"
 @pytest.mark.interop
 def test_baresip_is_measured_beside_the_engine(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    options = ["--calls", "2", "--seconds", "1", "--rounds", "1", "--no-bare", "--rival", "baresip"]
+    options = ["--calls", "2", "--seconds", "2", "--rounds", "1", "--no-bare", "--rival", "baresip"]
     files = ["--baresip", require("baresip"), "--json", str(report), "--png", str(tmp_path / "plot.png")]
     subprocess.run([sys.executable, str(SCRIPT), *options, *files], check=True, capture_output=True, timeout=120)
     windows = json.loads(report.read_text())["windows"]
