@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rtp.listener import Listener
     from rtp.ports import PortPair
     from rtp.recording import Recording
+    from rtp.recording_stream import RecordingStream
     from rtp.sinks import AudioSink
     from rtp.sources import AudioSource
     from rtp.srtp import MasterKey
@@ -86,7 +87,7 @@ class RtpStream:
         self.ears = Ears()
         """Those who hear it live, and record it; for the engine."""
         self._speakers: list[AudioStream] = []
-        self._recordings: list[Recording] = []
+        self._recordings: list[Recording | RecordingStream] = []
         self._listeners: list[Listener] = []
         self.talker: Talker | None = None
         """Who talks in place of what plays; for the engine."""
@@ -254,7 +255,7 @@ class RtpStream:
             self.talker = talker
             self._arrange_mute()
 
-    def record(self, recording: Recording) -> None:
+    def record(self, recording: Recording | RecordingStream) -> None:
         """Records from the next tick on, until the recording or the stream is closed."""
         if self.closed:
             recording.close()
@@ -283,7 +284,7 @@ class RtpStream:
             self.talker = None
             self._arrange_mute()
 
-    def _stop_recording(self, recording: Recording) -> None:
+    def _stop_recording(self, recording: Recording | RecordingStream) -> None:
         self.ears.remove(recording)
         self._engine.hearers_changed(self)
         self._recordings = [other for other in self._recordings if other is not recording]

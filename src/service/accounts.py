@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service import calls, media_control, playback, sessions, transfers
-from service.audio_streams import AudioLimits, AudioRequest, AudioStreams, Send, first_config, first_request
+from service.audio_streams import AudioRequest, AudioStreams, Send, first_config, first_request
 from service.errors import CallControlUnauthenticated, NoSession, ServerStopping
 from service.journal import AccountAdded, AccountRemoved, Journal
 from service.levels import MediaRequest
@@ -23,6 +23,7 @@ from service.media_control import UNAUTHENTICATED
 from service.ongoing import EndReason
 from service.operation import Operation, Operations
 from service.status import AmdResult, History, Status, StatusType
+from service.stream_places import AudioLimits, StreamPlaces
 from sipcore.config import Account
 from sipcore.errors import AccountNotRegistered, CallError, InvalidRequest, NoOngoingCall
 from sipcore.protocol.addresses import AccountAddress, parse_account, parse_callee
@@ -83,7 +84,9 @@ class Accounts:
         self._options = options
         self._wav_limit = wav_limit
         self._archive = archive
-        self._streams = AudioStreams(audio_limits)
+        self.places = StreamPlaces(audio_limits)
+        """For live streams of all kinds."""
+        self._streams = AudioStreams(self.places)
         self._token = media_control.ControlToken(control_token)
         self.journal = journal if journal is not None else Journal()
         self._lines: dict[str, Line] = {}

@@ -10,25 +10,25 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from rtp.talker import Talker
-from service.errors import AudioStreamLimit, ClientGone, report_bug
-from sipcore.errors import InvalidRequest, NoOngoingCall
+from service.errors import ClientGone, report_bug
+from sipcore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rtp.listener import Listener
     from service.ongoing import OngoingCall
+    from service.stream_places import StreamPlace, StreamPlaces
 
 __all__ = [
     "AgentMuted",
     "AudioConfig",
     "AudioFrame",
-    "AudioLimits",
     "AudioMode",
     "AudioRequest",
     "AudioResponse",
@@ -184,20 +184,11 @@ def checked(config: AudioConfig) -> AudioConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class AudioLimits:
-    """Most streams at once."""
-
-    in_all: int = 100
-    per_call: int = 16
-
-
 class AudioStreams:
     """Every live stream of the server."""
 
-    def __init__(self, limits: AudioLimits) -> None:
-        self._limits = limits
-        self._open = 0
+    def __init__(self, places: StreamPlaces) -> None:
+        self._places = places
 
     async def run(
         self, ongoing: OngoingCall, config: AudioConfig, requests: AsyncIterator[AudioRequest], send: Send
@@ -217,20 +208,15 @@ class AudioStreams:
             InvalidRequest: a later request is wrong.
             ClientGone: nobody takes responses any more.
         """
-        if self._open >= self._limits.in_all:
-            raise AudioStreamLimit(f"the server carries {self._limits.in_all} live audio streams at most")
-        if ongoing.levels.streams >= self._limits.per_call:
-            raise AudioStreamLimit(f"a call has {self._limits.per_call} live audio streams at most")
-        stream = _Stream(ongoing, config, requests, send)
-        self._open += 1
-        about = f"{AudioMode(config.mode).name} stream {config.stream_id} of call {ongoing.identity.call_id}"
-        logger.info("%s: opened, %d Hz", about, config.rate)
-        try:
-            reason = await stream.run()
-        finally:
-            stream.release()
-            self._open -= 1
-            logger.info("%s: closed, %s", about, stream.counters())
+        with self._places.take(ongoing) as place:
+            stream = _Stream(ongoing, config, requests, send, place)
+            about = f"{AudioMode(config.mode).name} stream {config.stream_id} of call {ongoing.identity.call_id}"
+            logger.info("%s: opened, %d Hz", about, config.rate)
+            try:
+                reason = await stream.run()
+            finally:
+                stream.release()
+                logger.info("%s: closed, %s", about, stream.counters())
         logger.info("%s: %s", about, reason.name)
 
 
@@ -238,7 +224,12 @@ class _Stream:
     """One of them."""
 
     def __init__(
-        self, ongoing: OngoingCall, config: AudioConfig, requests: AsyncIterator[AudioRequest], send: Send
+        self,
+        ongoing: OngoingCall,
+        config: AudioConfig,
+        requests: AsyncIterator[AudioRequest],
+        send: Send,
+        place: StreamPlace,
     ) -> None:
         self._ongoing = ongoing
         self._config = config
@@ -246,31 +237,18 @@ class _Stream:
         self._send = send
         self._sent = 0
         self._unused = 0  # frames of a client that only listens
-        self._released = False
+        self._place = place
         call = ongoing.call
         talks = config.mode == AudioMode.TALK
         self._listener: Listener = call.talk(rate=config.rate) if talks else call.listen(rate=config.rate)
         self._talker = self._listener if isinstance(self._listener, Talker) else None
-        try:
-            levels = ongoing.levels
-            ongoing.set_levels(replace(levels, streams=levels.streams + 1, talking=levels.talking or talks))
-        except NoOngoingCall:
-            self._listener.close()
-            raise
+        if talks:
+            place.talk()
 
     def release(self) -> None:
         """The call has one listener less, and its bot back where this stream had taken over."""
-        if self._released:
-            return
-        self._released = True
         self._listener.close()
-        levels = self._ongoing.levels
-        talking = levels.talking and self._talker is None
-        levels = replace(levels, streams=levels.streams - 1, talking=talking)
-        try:
-            self._ongoing.set_levels(levels)
-        except NoOngoingCall:  # it is over
-            self._ongoing.levels = levels
+        self._place.leave_call()
 
     def counters(self) -> Stats:
         """As of now."""

@@ -22,9 +22,9 @@ from pydantic_settings import (
 )
 
 from service import values
-from service.audio_streams import AudioLimits
 from service.line import LineOptions
 from service.profiles import Profile, parse_profiles
+from service.stream_places import AudioLimits
 from service.values import Endpoint, PortRange
 from sipcore.config import CallPolicy, TlsConfig, UserAgentConfig
 from sipcore.errors import InvalidRequest
@@ -299,7 +299,7 @@ class ServerSettings(BaseSettings):
         default=100,
         ge=1,
         le=10_000,
-        description="Most live audio streams (SipStreamCallAudio) of all calls together.",
+        description="Most live audio streams of all calls together: SipStreamCallAudio, Converse, StreamRecording.",
         json_schema_extra={"metavar": "COUNT"},
     )
     max_call_audio_streams: int = Field(

@@ -10,20 +10,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rtp.listener import PATIENCE_FRAMES
-from service.errors import AudioStreamLimit, ClientGone
+from service.errors import ClientGone
 from sipcore.errors import InvalidRequest, NoOngoingCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from service.audio_streams import AudioLimits
     from service.ongoing import OngoingCall
+    from service.stream_places import StreamPlaces
     from sipcore.media import Mark
 
 __all__ = [
@@ -168,9 +165,8 @@ Send: TypeAlias = Callable[[ConverseResponse], Awaitable[None]]
 class Conversations:
     """Every conversation of the server."""
 
-    def __init__(self, limits: AudioLimits) -> None:
-        self._limits = limits
-        self._open: list[OngoingCall] = []
+    def __init__(self, places: StreamPlaces) -> None:
+        self._places = places
 
     async def first(self, requests: AsyncIterator[ConverseRequest]) -> ConverseRequest | None:
         """What it begins with; None when nothing came in time. To be awaited ahead of a refusal as well: see
@@ -192,12 +188,14 @@ class Conversations:
             send: hands a response to the client, as fast as the client takes them.
 
         Raises:
-            AudioStreamLimit: too many conversations.
+            AudioStreamLimit: too many live streams.
             NoOngoingCall: the call is not connected.
             InvalidRequest: a later request is wrong.
             ClientGone: nobody takes responses any more.
         """
-        with self._place(ongoing):
+        if not ongoing.connected or ongoing.over.done():
+            raise NoOngoingCall(f"The call {ongoing.identity.call_id} is not connected")
+        with self._places.take(ongoing):
             about = f"conversation with call {ongoing.identity.call_id}"
             conversation = _Conversation(ongoing, config, requests, send)
             logger.info("%s: opened, %d Hz", about, config.rate)
@@ -207,18 +205,6 @@ class Conversations:
                 logger.info("%s: closed, %s", about, conversation.counters())
             logger.info("%s: %s", about, reason.name)
 
-    @contextmanager
-    def _place(self, ongoing: OngoingCall) -> Iterator[None]:
-        if len(self._open) >= self._limits.in_all:
-            raise AudioStreamLimit(f"the server carries {self._limits.in_all} conversations at most")
-        if self._open.count(ongoing) >= self._limits.per_call:
-            raise AudioStreamLimit(f"a call has {self._limits.per_call} conversations at most")
-        self._open.append(ongoing)
-        try:
-            yield
-        finally:
-            self._open.remove(ongoing)
-
 
 class _Conversation:
     """One of them."""
@@ -226,8 +212,6 @@ class _Conversation:
     def __init__(
         self, ongoing: OngoingCall, config: ConverseConfig, requests: AsyncIterator[ConverseRequest], send: Send
     ) -> None:
-        if not ongoing.connected or ongoing.over.done():
-            raise NoOngoingCall(f"The call {ongoing.identity.call_id} is not connected")
         self._ongoing = ongoing
         self._config = config
         self._requests = requests

@@ -1,9 +1,10 @@
-"""Recordings that clients ask for: wav files in one folder of the server's."""
+"""Recordings that clients ask for: wav files in one folder of the server's, and those that are streamed to a client."""
 
 from __future__ import annotations
 
 import re
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.ongoing import OngoingCall
-    from sipcore.media import Recording
+    from service.recording_streams import RecordingConfig
+    from sipcore.media import Recording, RecordingStream
 
 __all__ = ["RecordingView", "Recordings"]
 
@@ -42,6 +44,14 @@ class RecordingView:
     error: str
 
 
+@dataclass(slots=True)
+class _Known:
+    call: OngoingCall
+    recording: Recording | RecordingStream
+    file_name: str
+    stopped: bool = False
+
+
 class Recordings:
     """All of calls that are not over.
 
@@ -51,7 +61,7 @@ class Recordings:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._known: dict[str, tuple[OngoingCall, Recording]] = {}
+        self._known: dict[str, _Known] = {}
 
     def start(self, ongoing: OngoingCall, file_name: str, *, mono: bool) -> RecordingView:
         """Records from now on.
@@ -68,17 +78,38 @@ class Recordings:
             raise InvalidRequest("must be letters, digits, '.', '_', '-', up to 128, ending in .wav", field="file_name")
         if not ongoing.connected or ongoing.over.done():
             raise NoOngoingCall(f"The call {ongoing.identity.call_id} is not connected")
-        if sum(call is ongoing for call, _ in self._known.values()) >= MOST_PER_CALL:
-            raise RecordingLimit(f"A call has {MOST_PER_CALL} recordings at most")
+        self._require_room(ongoing)
         try:
             recording = ongoing.call.record(self._folder / name, stereo=not mono, replace=False)
         except FileExistsError:
             raise RecordingExists(f"There is a file {name} already") from None
         except OSError as error:
             raise RecordingNotWritable(f"{name} cannot be written: {error.strerror or error}") from error
-        self._known[name] = (ongoing, recording)
+        self._known[name] = _Known(ongoing, recording, name)
         ongoing.over.add_done_callback(lambda _: self._known.pop(name, None))
         return self._view(name)
+
+    def stream(self, ongoing: OngoingCall, config: RecordingConfig) -> tuple[str, RecordingStream]:
+        """Records from now on, for a client; its id, and what is recorded. Known until it is forgotten.
+
+        Raises:
+            RecordingLimit, NoOngoingCall: it cannot be.
+        """
+        self._require_room(ongoing)
+        recording = ongoing.call.record_stream(
+            stereo=not config.mono, chunk_ms=config.chunk_ms, max_seconds=config.max_behind_ms / 1000
+        )
+        recording_id = str(uuid.uuid4())
+        self._known[recording_id] = _Known(ongoing, recording, "")
+        return recording_id, recording
+
+    def was_stopped(self, recording_id: str) -> bool:
+        """Whether a client has asked for the end of it."""
+        return self._find(recording_id).stopped
+
+    def forget(self, recording_id: str) -> None:
+        """Nobody asks for it any more."""
+        self._known.pop(recording_id, None)
 
     def pause(self, recording_id: str, *, paused: bool) -> RecordingView:
         """Silence from now on, or the call again.
@@ -86,7 +117,7 @@ class Recordings:
         Raises:
             RecordingNotFound: there is none such.
         """
-        recording = self._find(recording_id)
+        recording = self._find(recording_id).recording
         if paused:
             recording.pause()
         else:
@@ -99,24 +130,31 @@ class Recordings:
         Raises:
             RecordingNotFound: there is none such.
         """
-        recording = self._find(recording_id)
+        known = self._find(recording_id)
+        known.stopped = not known.recording.closed
+        recording = known.recording
         recording.close()
         view = self._view(recording_id)
         await recording.wait_closed()
         return view if recording.error is None else self._failed(view, recording.error)
 
-    def _find(self, recording_id: str) -> Recording:
+    def _require_room(self, ongoing: OngoingCall) -> None:
+        if sum(known.call is ongoing for known in self._known.values()) >= MOST_PER_CALL:
+            raise RecordingLimit(f"A call has {MOST_PER_CALL} recordings at most")
+
+    def _find(self, recording_id: str) -> _Known:
         found = self._known.get(recording_id)
         if found is None:
             raise RecordingNotFound(f"There is no recording {recording_id!r}, or its call is over")
-        return found[1]
+        return found
 
     def _view(self, recording_id: str) -> RecordingView:
-        ongoing, recording = self._known[recording_id]
+        known = self._known[recording_id]
+        recording = known.recording
         view = RecordingView(
             recording_id=recording_id,
-            call_id=ongoing.identity.call_id,
-            file_name=recording_id,
+            call_id=known.call.identity.call_id,
+            file_name=known.file_name,
             seconds=recording.seconds,
             paused=recording.paused,
             ended=recording.closed,

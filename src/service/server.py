@@ -78,7 +78,7 @@ class Server:
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
         add_TelephonyServicer_to_server(Telephony(self.accounts), self._grpc)
-        audio = CallAudio(self.accounts, settings.audio_limits(), Recordings(settings.recordings))
+        audio = CallAudio(self.accounts, Recordings(settings.recordings))
         add_CallAudioServicer_to_server(audio, self._grpc)
         self.health = Health(SERVICES, lambda: self.agent.listening)
         add_health(self.health, self._grpc)

@@ -64,7 +64,7 @@ from sipcore.events import (
     TransferProgress,
     Unregistered,
 )
-from sipcore.media import AudioStream, Mark, Recording
+from sipcore.media import AudioStream, Mark, Recording, RecordingStream
 from sipcore.net.trace import Trace
 from sipcore.presets import Preset, preset, preset_names
 from sipcore.protocol.admission import TrafficStatistics
@@ -121,6 +121,7 @@ __all__ = [
     "Reason",
     "Recording",
     "RecordingFailed",
+    "RecordingStream",
     "ReferRequest",
     "Registered",
     "Registration",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rtp.audio_stream import AudioStream
     from rtp.listener import Listener
     from rtp.recording import Recording
+    from rtp.recording_stream import RecordingStream
     from rtp.statistics import StreamStatistics
     from rtp.talker import Talker
     from sipcore.events import CallEvent
@@ -163,6 +164,28 @@ class CallAudio(ABC):
         if self._media is None:
             raise NoOngoingCall("The call has no media")
         return self._media.record(path, self._on_recording_failed, stereo=stereo, replace=replace)
+
+    def record_stream(self, *, stereo: bool = True, chunk_ms: int = 200, max_seconds: float = 10.0) -> RecordingStream:
+        """The call as :meth:`record` would write it, for a program to take piece by piece, to the end of the call.
+
+        Iterate it: int16 arrays (n, channels) at 8,000 Hz, the far end in column 0 and what is sent to it in column 1.
+        A reader that is ``max_seconds`` behind ends it, with its ``error``; what waits then is whole, and can be read.
+
+        Args:
+            stereo: both sides; else the far end alone.
+            chunk_ms: length of the pieces, a multiple of 20 up to 1000.
+            max_seconds: most that waits to be read.
+
+        Returns:
+            The recording, to ``pause``, ``resume`` and ``close``.
+
+        Raises:
+            NoOngoingCall: the call has no media.
+            ValueError: another length.
+        """
+        if self._media is None:
+            raise NoOngoingCall("The call has no media")
+        return self._media.record_stream(stereo=stereo, chunk_ms=chunk_ms, max_seconds=max_seconds)
 
     def _on_recording_failed(self, recording: Recording, error: OSError) -> None:
         self._publish(RecordingFailed(str(recording.path), recording.seconds, error))

@@ -13,6 +13,7 @@ from rtp.audio_stream import AudioStream
 from rtp.listener import Listener
 from rtp.quality import mean_opinion, rating
 from rtp.recording import Recording
+from rtp.recording_stream import RecordingStream
 from rtp.sinks import Gate
 from rtp.sources import close_source
 from rtp.speech import Mark
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
     from sipcore.protocol.offer_answer import NegotiatedMedia
     from sipcore.protocol.sdes import SrtpKeys
 
-__all__ = ["AudioInput", "AudioStream", "CallMedia", "Mark", "Playback", "Recording", "checked_digits"]
+__all__ = [
+    "AudioInput",
+    "AudioStream",
+    "CallMedia",
+    "Mark",
+    "Playback",
+    "Recording",
+    "RecordingStream",
+    "checked_digits",
+]
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +274,12 @@ class CallMedia:
         """Writes a wav file until the stream closes."""
         recording = Recording(Path(path), stereo=stereo, replace=replace)
         recording.on_failed = lambda error: failed(recording, error)
+        self._stream.record(recording)
+        return recording
+
+    def record_stream(self, *, stereo: bool, chunk_ms: int, max_seconds: float) -> RecordingStream:
+        """The same samples, piece by piece, until the stream closes."""
+        recording = RecordingStream(stereo=stereo, chunk_ms=chunk_ms, max_seconds=max_seconds)
         self._stream.record(recording)
         return recording
 

@@ -41,7 +41,8 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("sipcore.config", "sipcore.presets"),  # Account.from_preset
     ("sipcore.useragent", "rtp.engine"),  # starts and stops the media clock
     ("sipcore.useragent", "rtp.ports"),
-    ("sipcore.call_audio", "rtp.recording"),  # passes a Recording on
+    ("sipcore.call_audio", "rtp.recording"),  # passes a Recording on,
+    ("sipcore.call_audio", "rtp.recording_stream"),  # to a file or to a program
     ("sipcore.call_audio", "rtp.audio_stream"),  # passes programs that hear and speak live,
     ("sipcore.call_audio", "rtp.listener"),  # passes those who listen
     ("sipcore.call_audio", "rtp.talker"),  # and talk live on

@@ -21,6 +21,7 @@ from rtp.audio_stream import AudioStream
 from rtp.ears import Ears
 from rtp.listener import Listener
 from rtp.recording import Recording
+from rtp.recording_stream import RecordingStream
 from rtp.statistics import StreamStatistics
 from rtp.talker import Talker
 from sipcore.call import CallState
@@ -199,6 +200,7 @@ class FakeCall:
         self.ears = Ears()
         self.speakers: list[AudioStream] = []
         self.recordings: list[Recording] = []
+        self.recording_streams: list[RecordingStream] = []
         self.spoken: list[NDArray[np.int16]] = []
         self.ticks = 0
         self.transfers: list[FakeTransfer] = []
@@ -244,6 +246,8 @@ class FakeCall:
             listener.close()
         for recording in self.recordings:
             recording.join()
+        for streamed in self.recording_streams:
+            streamed.close()
         for playback in self.playbacks:
             playback.end(completed=False)
         for transfer in self.transfers:
@@ -386,6 +390,14 @@ class FakeCall:
         recording = Recording(path, stereo=stereo, replace=replace)
         self.ears.add_taker(recording)
         self.recordings.append(recording)
+        return recording
+
+    def record_stream(self, *, stereo: bool, chunk_ms: int, max_seconds: float) -> RecordingStream:
+        self._need_connected()
+        recording = RecordingStream(stereo=stereo, chunk_ms=chunk_ms, max_seconds=max_seconds)
+        self.ears.add_taker(recording)
+        recording.on_close = lambda: self.ears.remove(recording)
+        self.recording_streams.append(recording)
         return recording
 
     def _listening(self, one: Hearing) -> Hearing:

@@ -11,12 +11,13 @@ import numpy as np
 import soundfile
 
 from service.accounts import Accounts, Scope
-from service.audio_streams import AudioLimits, AudioRequest, AudioResponse
+from service.audio_streams import AudioRequest, AudioResponse
 from service.journal import Journal
 from service.levels import MediaRequest
 from service.line import LineOptions
 from service.ongoing import EndReason
 from service.status import AmdResult, Status, StatusType
+from service.stream_places import AudioLimits
 from tests.kit.fake_agent import FakeAgent, FakeCall, FakeRegistration
 
 __all__ = ["ALICE", "BOB", "Bench", "Stream", "settle", "wav"]

@@ -15,7 +15,6 @@ from service.audio_streams import (
     AgentMuted,
     AudioConfig,
     AudioFrame,
-    AudioLimits,
     AudioMode,
     AudioRequest,
     Ended,
@@ -26,6 +25,7 @@ from service.audio_streams import (
 )
 from service.errors import AudioStreamLimit, CallControlUnauthenticated, CallScopeMismatch, ClientGone
 from service.levels import MediaRequest, Setting
+from service.stream_places import AudioLimits
 from sipcore.errors import InvalidRequest, NoOngoingCall, TalkInProgress
 from tests.service.bench import Bench, Stream, settle
 from tests.service.virtual import in_virtual_time
@@ -227,6 +227,7 @@ async def test_who_talks_takes_over_from_the_bot() -> None:
     assert said[0] == 0
     with pytest.raises(TalkInProgress):
         await bench.stream(TALK).task
+    assert (bench.current.bot_muted, bench.current.audio_streams) == (True, 1)
     # An owner's mute stays when the talker leaves.
     bench.control(MediaRequest(voice=Setting.OFF))
     stream.ask(None)

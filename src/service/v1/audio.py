@@ -13,13 +13,13 @@ from service.errors import CallControlUnauthenticated, ClientGone
 from service.generated.sipcore.v1 import audio_pb2 as pb
 from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioServicer
 from service.media_control import UNAUTHENTICATED
+from service.recording_streams import RecordingResponse, RecordingStreams
 from service.v1 import audio_wire, lookup
 from service.v1.refusals import refusal
 from sipcore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from service.accounts import Accounts, Scope
-    from service.audio_streams import AudioLimits
     from service.recordings import Recordings
 
 __all__ = ["CallAudio"]
@@ -31,10 +31,11 @@ Response = TypeVar("Response")
 class CallAudio(CallAudioServicer):
     """``sipcore.v1.CallAudio`` over :class:`service.accounts.Accounts`."""
 
-    def __init__(self, accounts: Accounts, limits: AudioLimits, recordings: Recordings) -> None:
+    def __init__(self, accounts: Accounts, recordings: Recordings) -> None:
         self._accounts = accounts
-        self._conversations = Conversations(limits)
+        self._conversations = Conversations(accounts.places)
         self._recordings = recordings
+        self._recording_streams = RecordingStreams(accounts.places, recordings)
 
     async def Converse(  # type: ignore[override]  # grpc.aio takes a coroutine that writes by itself, too
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Context
@@ -70,6 +71,28 @@ class CallAudio(CallAudioServicer):
             return audio_wire.recording(self._recordings.start(found.call, request.file_name, mono=request.mono))
 
         return await self._answer(context, {"call_id": request.call_id}, start)
+
+    async def StreamRecording(  # type: ignore[override]  # grpc.aio takes a coroutine that writes by itself, too
+        self, request: pb.StreamRecordingRequest, context: Context
+    ) -> None:
+        async def send(response: RecordingResponse) -> None:
+            try:
+                await context.write(audio_wire.recording_response(response))
+            except grpc.aio.BaseError as error:
+                raise ClientGone("the client has gone") from error
+
+        # On its own and first: see SipStreamCallAudio.
+        await context.send_initial_metadata(())
+        try:
+            scope = self._admitted(context)
+            config = audio_wire.recording_config(request).checked()
+            found = lookup.find_call(self._accounts, config.call_id, scope.account)
+            await self._recording_streams.run(found.call, config, send)
+        except Exception as error:
+            refused = refusal(error, {"call_id": request.call_id})
+        else:
+            return
+        await context.abort(refused.code, refused.details, refused.metadata)
 
     async def PauseRecording(self, request: pb.PauseRecordingRequest, context: Context) -> pb.Recording:
         async def pause(scope: Scope) -> pb.Recording:

@@ -19,6 +19,9 @@ from service.conversation import (
     Stats,
 )
 from service.generated.sipcore.v1 import audio_pb2 as pb
+from service.recording_streams import Chunk, RecordingConfig, RecordingResponse
+from service.recording_streams import Ended as RecordingEnded
+from service.recording_streams import Started as RecordingStarted
 from sipcore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from service.recordings import RecordingView
 
-__all__ = ["recording", "requests", "response"]
+__all__ = ["recording", "recording_config", "recording_response", "requests", "response"]
 
 
 async def requests(wire: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[ConverseRequest]:
@@ -96,3 +99,26 @@ def recording(view: RecordingView) -> pb.Recording:
         ended=view.ended,
         error=view.error,
     )
+
+
+def recording_config(request: pb.StreamRecordingRequest) -> RecordingConfig:
+    """How a recording is to be streamed."""
+    return RecordingConfig(request.call_id, request.mono, request.chunk_ms, request.max_behind_ms)
+
+
+def recording_response(found: RecordingResponse) -> pb.StreamRecordingResponse:
+    """One response as it goes out."""
+    match found:
+        case Chunk(pcm, position):
+            return pb.StreamRecordingResponse(chunk=pb.RecordingChunk(pcm_s16le=pcm, position=position))
+        case RecordingStarted(recording_id, config):
+            started = pb.RecordingStarted(
+                recording_id=recording_id,
+                sample_rate_hz=8000,
+                channels=1 if config.mono else 2,
+                chunk_ms=config.chunk_ms,
+            )
+            return pb.StreamRecordingResponse(started=started)
+        case RecordingEnded(reason, detail, seconds):
+            number = pb.RecordingEnded.Reason.ValueType(reason)
+            return pb.StreamRecordingResponse(ended=pb.RecordingEnded(reason=number, detail=detail, seconds=seconds))

@@ -15,8 +15,8 @@ import soundfile
 from google.protobuf.empty_pb2 import Empty
 
 from rtp.speech import MAX_MARKS
-from service.audio_streams import AudioLimits
 from service.generated.sipcore.v1 import audio_pb2 as pb
+from service.stream_places import AudioLimits
 from tests.kit.fake_agent import FakeCall
 from tests.service.bench import Bench
 from tests.service.v1.wire import Wire, open_wire, refused, until
@@ -28,7 +28,7 @@ Hearing = pb.ConverseConfig
 
 @pytest_asyncio.fixture
 async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    async with open_wire(Bench(), recordings=tmp_path, limits=AudioLimits(per_call=2)) as opened:
+    async with open_wire(Bench(audio_limits=AudioLimits(per_call=2)), recordings=tmp_path) as opened:
         yield opened
 
 

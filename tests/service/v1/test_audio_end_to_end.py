@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from rtp.wav import load_wav
 from service.demo.measure import find
@@ -18,6 +19,16 @@ from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioStub
 from tests.service.far_side import FarSide
 from tests.service.program import run_server
 from tests.service.v1.test_end_to_end import Scene
+
+
+async def taken(stream: Any) -> tuple[NDArray[np.int16], pb.RecordingEnded]:
+    """What is streamed of a call, int16 (n, 2), and how it ended."""
+    pieces: list[bytes] = []
+    async for response in stream:
+        if response.HasField("chunk"):
+            assert response.chunk.position * 4 == sum(map(len, pieces))
+            pieces.append(response.chunk.pcm_s16le)
+    return np.frombuffer(b"".join(pieces), "<i2").astype(np.int16).reshape(-1, 2), response.ended
 
 
 async def test_a_program_speaks_hears_is_interrupted_and_the_call_is_recorded(tmp_path: Path) -> None:
@@ -34,6 +45,7 @@ async def test_a_program_speaks_hears_is_interrupted_and_the_call_is_recorded(tm
         heard_by_bob = bob.record(tmp_path / "bob.wav")
         stub: Any = CallAudioStub(channel)
         begun = await stub.StartRecording(pb.StartRecordingRequest(call_id=call_id, file_name="call.wav"))
+        taking = asyncio.create_task(taken(stub.StreamRecording(pb.StreamRecordingRequest(call_id=call_id))))
         stream = stub.Converse()
         config = pb.ConverseConfig(call_id=call_id, sample_rate_hz=8000)
         await stream.write(pb.ConverseRequest(config=config))
@@ -66,6 +78,7 @@ async def test_a_program_speaks_hears_is_interrupted_and_the_call_is_recorded(tm
         stopped = await stub.StopRecording(pb.StopRecordingRequest(recording_id=begun.recording_id))
         await bob.hangup()
         await heard_by_bob.wait_closed()
+        streamed, ended = await taking
     assert [(mark.name, mark.cleared) for mark in marks] == [("said", False), ("noise", True)]
     assert marks[0].position == len(voice)
     assert cleared[0].thrown_away_ms > 8000
@@ -75,5 +88,8 @@ async def test_a_program_speaks_hears_is_interrupted_and_the_call_is_recorded(tm
     both, rate = soundfile.read(folder / "call.wav", dtype="int16")
     assert (rate, len(both)) == (8000, round(stopped.seconds * 8000))
     assert not stopped.error
-    for side in (0, 1):
-        assert find(both[:, side], voice).similarity > 0.95
+    assert ended.reason == pb.RecordingEnded.CALL_ENDED
+    assert len(streamed) == round(ended.seconds * 8000)
+    for recorded in (both, streamed):
+        for side in (0, 1):
+            assert find(recorded[:, side], voice).similarity > 0.95

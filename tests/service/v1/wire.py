@@ -11,7 +11,6 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from service.audio_streams import AudioLimits
 from service.generated.ondewo.sip import sip_pb2 as sip
 from service.generated.ondewo.sip.sip_pb2_grpc import SipStub, add_SipServicer_to_server
 from service.generated.sipcore.v1 import events_pb2, telephony_pb2
@@ -128,14 +127,12 @@ class Watching:
 
 
 @asynccontextmanager
-async def open_wire(
-    bench: Bench, *, recordings: Path | None = None, limits: AudioLimits | None = None
-) -> AsyncIterator[Wire]:
+async def open_wire(bench: Bench, *, recordings: Path | None = None) -> AsyncIterator[Wire]:
     """The server, and a client; both are gone behind the block."""
     server = grpc.aio.server(options=GRPC_OPTIONS)
     add_SipServicer_to_server(Servicer(bench.accounts), server)
     add_TelephonyServicer_to_server(Telephony(bench.accounts), server)
-    audio = CallAudio(bench.accounts, limits or AudioLimits(), Recordings(recordings))
+    audio = CallAudio(bench.accounts, Recordings(recordings))
     add_CallAudioServicer_to_server(audio, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -735,7 +735,7 @@ class SipStatus(_message.Message):
     listening_paused: _builtins.bool
     """Somebody pauses the bot's listening."""
     call_audio_streams: _builtins.int
-    """Open SipStreamCallAudio streams of the call."""
+    """Open live audio streams of the call: SipStreamCallAudio, and those of sipcore.v1."""
     sip_response_code: _builtins.int
     """SIP status code behind a failure, or 202 of an accepted transfer; 0 where none."""
     @_builtins.property

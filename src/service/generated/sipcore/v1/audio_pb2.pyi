@@ -451,6 +451,195 @@ class StartRecordingRequest(_message.Message):
 Global___StartRecordingRequest: _TypeAlias = StartRecordingRequest  # noqa: Y015
 
 @_typing.final
+class StreamRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    MONO_FIELD_NUMBER: _builtins.int
+    CHUNK_MS_FIELD_NUMBER: _builtins.int
+    MAX_BEHIND_MS_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Which call."""
+    mono: _builtins.bool
+    """The far end alone; else stereo, the far end left and this side right."""
+    chunk_ms: _builtins.int
+    """Length of the pieces, milliseconds: a multiple of 20 up to 1000; 0 stands for 200."""
+    max_behind_ms: _builtins.int
+    """Most that waits for a slow client, milliseconds, 1,000 to 60,000; 0 stands for 10,000. What lies in the buffers of gRPC
+    on the way comes on top.
+    """
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        mono: _builtins.bool = ...,
+        chunk_ms: _builtins.int = ...,
+        max_behind_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "chunk_ms", b"chunk_ms", "max_behind_ms", b"max_behind_ms", "mono", b"mono"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamRecordingRequest: _TypeAlias = StreamRecordingRequest  # noqa: Y015
+
+@_typing.final
+class StreamRecordingResponse(_message.Message):
+    """One message of a streamed recording. A client passes over kinds that it does not know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___RecordingStarted:
+        """The first response."""
+
+    @_builtins.property
+    def chunk(self) -> Global___RecordingChunk:
+        """The next piece."""
+
+    @_builtins.property
+    def ended(self) -> Global___RecordingEnded:
+        """The last response."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___RecordingStarted | None = ...,
+        chunk: Global___RecordingChunk | None = ...,
+        ended: Global___RecordingEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "ended", b"ended", "response", b"response", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "ended", b"ended", "response", b"response", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["started", "chunk", "ended"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___StreamRecordingResponse: _TypeAlias = StreamRecordingResponse  # noqa: Y015
+
+@_typing.final
+class RecordingStarted(_message.Message):
+    """The recording has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    CHUNK_MS_FIELD_NUMBER: _builtins.int
+    recording_id: _builtins.str
+    """For PauseRecording and StopRecording."""
+    sample_rate_hz: _builtins.int
+    """8000."""
+    channels: _builtins.int
+    """1 or 2."""
+    chunk_ms: _builtins.int
+    """As agreed."""
+    def __init__(
+        self,
+        *,
+        recording_id: _builtins.str = ...,
+        sample_rate_hz: _builtins.int = ...,
+        channels: _builtins.int = ...,
+        chunk_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "chunk_ms", b"chunk_ms", "recording_id", b"recording_id", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingStarted: _TypeAlias = RecordingStarted  # noqa: Y015
+
+@_typing.final
+class RecordingChunk(_message.Message):
+    """One piece."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PCM_S16LE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    pcm_s16le: _builtins.bytes
+    """LINEAR16 little-endian, the samples of the two channels in turn; the last piece of all may be shorter."""
+    position: _builtins.int
+    """Samples of each channel ahead of this piece: those of all pieces before it."""
+    def __init__(
+        self,
+        *,
+        pcm_s16le: _builtins.bytes = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pcm_s16le", b"pcm_s16le", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingChunk: _TypeAlias = RecordingChunk  # noqa: Y015
+
+@_typing.final
+class RecordingEnded(_message.Message):
+    """The recording is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RecordingEnded._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: RecordingEnded._Reason.ValueType  # 0
+        """Never sent by this server."""
+        STOPPED: RecordingEnded._Reason.ValueType  # 1
+        """StopRecording."""
+        CALL_ENDED: RecordingEnded._Reason.ValueType  # 2
+        """The call is over."""
+        STALLED: RecordingEnded._Reason.ValueType  # 3
+        """The client was too slow: the call goes on, and nothing of it was recorded from here on."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why it is over."""
+
+    REASON_UNSPECIFIED: RecordingEnded.Reason.ValueType  # 0
+    """Never sent by this server."""
+    STOPPED: RecordingEnded.Reason.ValueType  # 1
+    """StopRecording."""
+    CALL_ENDED: RecordingEnded.Reason.ValueType  # 2
+    """The call is over."""
+    STALLED: RecordingEnded.Reason.ValueType  # 3
+    """The client was too slow: the call goes on, and nothing of it was recorded from here on."""
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    reason: Global___RecordingEnded.Reason.ValueType
+    """Why it is over."""
+    detail: _builtins.str
+    """A sentence for people."""
+    seconds: _builtins.float
+    """Length of all pieces."""
+    def __init__(
+        self,
+        *,
+        reason: Global___RecordingEnded.Reason.ValueType = ...,
+        detail: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingEnded: _TypeAlias = RecordingEnded  # noqa: Y015
+
+@_typing.final
 class PauseRecordingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -496,7 +685,7 @@ Global___StopRecordingRequest: _TypeAlias = StopRecordingRequest  # noqa: Y015
 
 @_typing.final
 class Recording(_message.Message):
-    """One wav file, 16 bit at 8,000 Hz, as long as the time that was recorded: what was lost is silence in it."""
+    """A recording, 16 bit at 8,000 Hz, as long as the time that was recorded: what was lost is silence in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -512,7 +701,7 @@ class Recording(_message.Message):
     call_id: _builtins.str
     """The call."""
     file_name: _builtins.str
-    """The file in the server's folder."""
+    """The file in the server's folder; empty: it is streamed to its client."""
     seconds: _builtins.float
     """Length so far."""
     paused: _builtins.bool

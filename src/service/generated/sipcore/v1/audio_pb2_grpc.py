@@ -47,6 +47,11 @@ class CallAudioStub(object):
                 request_serializer=sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.SerializeToString,
                 response_deserializer=sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
                 _registered_method=True)
+        self.StreamRecording = channel.unary_stream(
+                '/sipcore.v1.CallAudio/StreamRecording',
+                request_serializer=sipcore_dot_v1_dot_audio__pb2.StreamRecordingRequest.SerializeToString,
+                response_deserializer=sipcore_dot_v1_dot_audio__pb2.StreamRecordingResponse.FromString,
+                _registered_method=True)
         self.PauseRecording = channel.unary_unary(
                 '/sipcore.v1.CallAudio/PauseRecording',
                 request_serializer=sipcore_dot_v1_dot_audio__pb2.PauseRecordingRequest.SerializeToString,
@@ -85,6 +90,16 @@ class CallAudioServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamRecording(self, request, context):
+        """Records a connected call to the client, piece by piece, from now to the end of the call: the samples that StartRecording
+        would write, and as gap-free. The first response is started, the last one ended; then the status is OK. It needs no folder.
+        Nothing is left out for a slow client: one that is max_behind_ms behind is sent what waits, then ended with STALLED.
+        RESOURCE_EXHAUSTED: too many live streams.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PauseRecording(self, request, context):
         """Silence is recorded from now on, or the call again: where a number is told that nobody may keep.
         """
@@ -93,7 +108,8 @@ class CallAudioServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StopRecording(self, request, context):
-        """Ends a recording before the call does; returns when the file is complete on the disk.
+        """Ends a recording before the call does; returns when the file is complete on the disk. One that is streamed is ended with
+        STOPPED behind its last piece.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +127,11 @@ def add_CallAudioServicer_to_server(servicer, server):
                     servicer.StartRecording,
                     request_deserializer=sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.FromString,
                     response_serializer=sipcore_dot_v1_dot_audio__pb2.Recording.SerializeToString,
+            ),
+            'StreamRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRecording,
+                    request_deserializer=sipcore_dot_v1_dot_audio__pb2.StreamRecordingRequest.FromString,
+                    response_serializer=sipcore_dot_v1_dot_audio__pb2.StreamRecordingResponse.SerializeToString,
             ),
             'PauseRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseRecording,
@@ -180,6 +201,33 @@ class CallAudio(object):
             '/sipcore.v1.CallAudio/StartRecording',
             sipcore_dot_v1_dot_audio__pb2.StartRecordingRequest.SerializeToString,
             sipcore_dot_v1_dot_audio__pb2.Recording.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sipcore.v1.CallAudio/StreamRecording',
+            sipcore_dot_v1_dot_audio__pb2.StreamRecordingRequest.SerializeToString,
+            sipcore_dot_v1_dot_audio__pb2.StreamRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,10 +48,18 @@ class CallAudioStub:
     """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
     FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
     """
+    StreamRecording: _grpc.UnaryStreamMultiCallable[_audio_pb2.StreamRecordingRequest, _audio_pb2.StreamRecordingResponse]
+    """Records a connected call to the client, piece by piece, from now to the end of the call: the samples that StartRecording
+    would write, and as gap-free. The first response is started, the last one ended; then the status is OK. It needs no folder.
+    Nothing is left out for a slow client: one that is max_behind_ms behind is sent what waits, then ended with STALLED.
+    RESOURCE_EXHAUSTED: too many live streams.
+    """
     PauseRecording: _grpc.UnaryUnaryMultiCallable[_audio_pb2.PauseRecordingRequest, _audio_pb2.Recording]
     """Silence is recorded from now on, or the call again: where a number is told that nobody may keep."""
     StopRecording: _grpc.UnaryUnaryMultiCallable[_audio_pb2.StopRecordingRequest, _audio_pb2.Recording]
-    """Ends a recording before the call does; returns when the file is complete on the disk."""
+    """Ends a recording before the call does; returns when the file is complete on the disk. One that is streamed is ended with
+    STOPPED behind its last piece.
+    """
 
 @_typing.type_check_only
 class CallAudioAsyncStub(CallAudioStub):
@@ -73,10 +81,18 @@ class CallAudioAsyncStub(CallAudioStub):
     """Records a connected call to a wav file in the server's folder (--recordings), from now to the end of the call.
     FAILED_PRECONDITION with RECORDINGS_DISABLED: the server has no such folder. ALREADY_EXISTS: the file is there already.
     """
+    StreamRecording: _aio.UnaryStreamMultiCallable[_audio_pb2.StreamRecordingRequest, _audio_pb2.StreamRecordingResponse]  # type: ignore[assignment]
+    """Records a connected call to the client, piece by piece, from now to the end of the call: the samples that StartRecording
+    would write, and as gap-free. The first response is started, the last one ended; then the status is OK. It needs no folder.
+    Nothing is left out for a slow client: one that is max_behind_ms behind is sent what waits, then ended with STALLED.
+    RESOURCE_EXHAUSTED: too many live streams.
+    """
     PauseRecording: _aio.UnaryUnaryMultiCallable[_audio_pb2.PauseRecordingRequest, _audio_pb2.Recording]  # type: ignore[assignment]
     """Silence is recorded from now on, or the call again: where a number is told that nobody may keep."""
     StopRecording: _aio.UnaryUnaryMultiCallable[_audio_pb2.StopRecordingRequest, _audio_pb2.Recording]  # type: ignore[assignment]
-    """Ends a recording before the call does; returns when the file is complete on the disk."""
+    """Ends a recording before the call does; returns when the file is complete on the disk. One that is streamed is ended with
+    STOPPED behind its last piece.
+    """
 
 class CallAudioServicer(metaclass=_abc_1.ABCMeta):
     """The sound of connected calls: heard and spoken live by programs, and recorded.
@@ -109,6 +125,18 @@ class CallAudioServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def StreamRecording(
+        self,
+        request: _audio_pb2.StreamRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audio_pb2.StreamRecordingResponse], _abc.AsyncIterator[_audio_pb2.StreamRecordingResponse]]:
+        """Records a connected call to the client, piece by piece, from now to the end of the call: the samples that StartRecording
+        would write, and as gap-free. The first response is started, the last one ended; then the status is OK. It needs no folder.
+        Nothing is left out for a slow client: one that is max_behind_ms behind is sent what waits, then ended with STALLED.
+        RESOURCE_EXHAUSTED: too many live streams.
+        """
+
+    @_abc_1.abstractmethod
     def PauseRecording(
         self,
         request: _audio_pb2.PauseRecordingRequest,
@@ -122,6 +150,8 @@ class CallAudioServicer(metaclass=_abc_1.ABCMeta):
         request: _audio_pb2.StopRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audio_pb2.Recording, _abc.Awaitable[_audio_pb2.Recording]]:
-        """Ends a recording before the call does; returns when the file is complete on the disk."""
+        """Ends a recording before the call does; returns when the file is complete on the disk. One that is streamed is ended with
+        STOPPED behind its last piece.
+        """
 
 def add_CallAudioServicer_to_server(servicer: CallAudioServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
