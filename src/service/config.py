@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from service import values
+from service.journal import DEFAULT_SIZE as JOURNAL_SIZE
 from service.line import LineOptions
 from service.profiles import Profile, parse_profiles
 from service.stream_places import AudioLimits
@@ -275,6 +276,20 @@ class ServerSettings(BaseSettings):
         default=None,
         description="SQLite file that keeps the transitions, so that they outlive the server; by default they do not.",
         json_schema_extra={"metavar": "FILE"},
+    )
+    max_events: int = Field(
+        default=JOURNAL_SIZE,
+        ge=100,
+        le=1_000_000,
+        description="Events kept for sipcore.v1 Watch, of all accounts together, the oldest dropped first.",
+        json_schema_extra={"metavar": "COUNT"},
+    )
+    max_watches: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Most sipcore.v1 Watch streams at once.",
+        json_schema_extra={"metavar": "COUNT"},
     )
     recordings: DirectoryPath | None = Field(
         default=None,

@@ -21,6 +21,7 @@ from service.generated.sipcore.v1 import audio_pb2, telephony_pb2
 from service.generated.sipcore.v1.audio_pb2_grpc import add_CallAudioServicer_to_server
 from service.generated.sipcore.v1.telephony_pb2_grpc import add_TelephonyServicer_to_server
 from service.health import Health, add_health, add_reflection
+from service.journal import Journal
 from service.recordings import Recordings
 from service.servicer import GRPC_OPTIONS, Servicer
 from service.v1.audio import CallAudio
@@ -70,6 +71,7 @@ class Server:
             control_token=settings.call_control_token.get_secret_value(),
             audio_limits=settings.audio_limits(),
             archive=self._archive,
+            journal=Journal(settings.max_events),
         )
         self.grpc_address = settings.grpc
         """Where gRPC listens; the real port once started."""
@@ -77,7 +79,7 @@ class Server:
             options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
         )
         add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
-        add_TelephonyServicer_to_server(Telephony(self.accounts), self._grpc)
+        add_TelephonyServicer_to_server(Telephony(self.accounts, settings.max_watches), self._grpc)
         audio = CallAudio(self.accounts, Recordings(settings.recordings))
         add_CallAudioServicer_to_server(audio, self._grpc)
         self.health = Health(SERVICES, lambda: self.agent.listening)

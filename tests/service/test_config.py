@@ -52,6 +52,8 @@ SAMPLES = {
     "recordings": ("/", Path("/")),
     "tracebacks": ("false", False),
     "call_control_token": ("hush", "hush"),
+    "max_events": ("500", 500),
+    "max_watches": ("7", 7),
     "max_audio_streams": ("40", 40),
     "max_call_audio_streams": ("3", 3),
     "event_loop": ("asyncio", "asyncio"),

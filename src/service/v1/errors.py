@@ -18,6 +18,7 @@ __all__ = [
     "RecordingNotWritable",
     "RecordingsDisabled",
     "SessionNotFound",
+    "WatchLimit",
 ]
 
 
@@ -67,6 +68,10 @@ class RecordingExists(CallError):
 
 class RecordingNotWritable(CallError):
     """The file cannot be written."""
+
+
+class WatchLimit(SipError):
+    """The server carries no further watches."""
 
 
 class RecordingLimit(CallError):

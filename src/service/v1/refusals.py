@@ -31,6 +31,7 @@ from service.v1.errors import (
     RecordingLimit,
     RecordingNotWritable,
     RecordingsDisabled,
+    WatchLimit,
 )
 from sipcore.errors import (
     AccountNotRegistered,
@@ -65,7 +66,7 @@ CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], grpc.StatusCod
     (CallControlUnauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),
     (RecordingExists, grpc.StatusCode.ALREADY_EXISTS),
-    ((AtCapacity, AudioStreamLimit, RecordingLimit, TalkInProgress), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ((AtCapacity, AudioStreamLimit, RecordingLimit, TalkInProgress, WatchLimit), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (
         (
             AccountNotRegistered,

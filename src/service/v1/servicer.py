@@ -17,6 +17,7 @@ from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyServicer
 from service.journal import CallOver, Gap
 from service.media_control import UNAUTHENTICATED
 from service.v1 import calls, consultations, converters, lookup
+from service.v1.errors import WatchLimit
 from service.v1.refusals import refusal
 
 __all__ = ["Telephony"]
@@ -51,14 +52,25 @@ def _scope(context: Context) -> Scope:
 class Telephony(TelephonyServicer):
     """``sipcore.v1.Telephony`` over :class:`service.accounts.Accounts`."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, max_watches: int = 1000) -> None:
         self.accounts = accounts
+        self._max_watches = max_watches
+        self._watches = 0
 
     @_rpc
     async def Watch(  # type: ignore[override]  # grpc.aio takes a coroutine that writes by itself, too
         self, request: telephony_pb2.WatchRequest, context: Context
     ) -> None:
         accounts = lookup.keys_of(request.accounts)
+        if self._watches >= self._max_watches:
+            raise WatchLimit(f"the server carries {self._max_watches} watches at most")
+        self._watches += 1
+        try:
+            await self._watch(request, accounts, context)
+        finally:
+            self._watches -= 1
+
+    async def _watch(self, request: telephony_pb2.WatchRequest, accounts: frozenset[str], context: Context) -> None:
         journal = self.accounts.journal
         after = request.after_sequence if request.HasField("after_sequence") else None
         reader = journal.read(after, epoch=request.epoch, accounts=accounts)

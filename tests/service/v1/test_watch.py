@@ -286,6 +286,19 @@ async def test_a_server_that_stops_says_so(wire: Wire) -> None:
     assert (stopped.code, stopped.reason, stopped.retry_in) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING", 5)
 
 
+async def test_watches_are_bounded_and_their_places_come_free() -> None:
+    async with open_wire(Bench(), max_watches=1) as wire:
+        first = wire.watch()
+        await first.started()
+        answer = await refused(wire.watch().next())
+        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCH_LIMIT")
+        first.cancel()
+        await until(lambda: not wire.bench.accounts.journal._waiting)
+        second = wire.watch()
+        await second.started()
+        second.cancel()
+
+
 async def test_an_account_that_is_none(wire: Wire) -> None:
     answer = await refused(wire.watch(ALICE, "nobody").next())
     assert (answer.code, list(answer.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, ["accounts[1]"])

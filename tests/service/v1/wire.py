@@ -127,11 +127,11 @@ class Watching:
 
 
 @asynccontextmanager
-async def open_wire(bench: Bench, *, recordings: Path | None = None) -> AsyncIterator[Wire]:
+async def open_wire(bench: Bench, *, recordings: Path | None = None, max_watches: int = 1000) -> AsyncIterator[Wire]:
     """The server, and a client; both are gone behind the block."""
     server = grpc.aio.server(options=GRPC_OPTIONS)
     add_SipServicer_to_server(Servicer(bench.accounts), server)
-    add_TelephonyServicer_to_server(Telephony(bench.accounts), server)
+    add_TelephonyServicer_to_server(Telephony(bench.accounts, max_watches), server)
     audio = CallAudio(bench.accounts, Recordings(recordings))
     add_CallAudioServicer_to_server(audio, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

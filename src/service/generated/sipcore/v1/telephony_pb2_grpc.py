@@ -135,7 +135,8 @@ class TelephonyServicer(object):
 
     def Watch(self, request, context):
         """Everything that happens, in order, from now or from an earlier event on. Answers with started, then events; lost
-        stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself.
+        stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself. RESOURCE_EXHAUSTED with
+        WATCH_LIMIT: too many watches (--max-watches).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

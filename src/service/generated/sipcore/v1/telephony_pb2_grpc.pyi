@@ -68,7 +68,8 @@ class TelephonyStub:
     def __new__(cls, channel: _aio.Channel) -> TelephonyAsyncStub: ...
     Watch: _grpc.UnaryStreamMultiCallable[_telephony_pb2.WatchRequest, _telephony_pb2.WatchResponse]
     """Everything that happens, in order, from now or from an earlier event on. Answers with started, then events; lost
-    stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself.
+    stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself. RESOURCE_EXHAUSTED with
+    WATCH_LIMIT: too many watches (--max-watches).
     """
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_telephony_pb2.ListAccountsRequest, _telephony_pb2.ListAccountsResponse]
     """Accounts, by name."""
@@ -128,7 +129,8 @@ class TelephonyAsyncStub(TelephonyStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Watch: _aio.UnaryStreamMultiCallable[_telephony_pb2.WatchRequest, _telephony_pb2.WatchResponse]  # type: ignore[assignment]
     """Everything that happens, in order, from now or from an earlier event on. Answers with started, then events; lost
-    stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself.
+    stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself. RESOURCE_EXHAUSTED with
+    WATCH_LIMIT: too many watches (--max-watches).
     """
     ListAccounts: _aio.UnaryUnaryMultiCallable[_telephony_pb2.ListAccountsRequest, _telephony_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Accounts, by name."""
@@ -191,7 +193,8 @@ class TelephonyServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_telephony_pb2.WatchResponse], _abc.AsyncIterator[_telephony_pb2.WatchResponse]]:
         """Everything that happens, in order, from now or from an earlier event on. Answers with started, then events; lost
-        stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself.
+        stands where events are missing. Ends with UNAVAILABLE when the server stops; never by itself. RESOURCE_EXHAUSTED with
+        WATCH_LIMIT: too many watches (--max-watches).
         """
 
     @_abc_1.abstractmethod
