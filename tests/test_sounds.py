@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from rtp.rates import rate_of
 from rtp.sources import AudioSource
 from sipcore.errors import InvalidAudio, InvalidRequest
-from sipcore.sounds import AudioInput, KeyTones, Mixed, Tone, needs_reading, open_sounds
+from sipcore.sounds import AudioInput, KeyTones, Mixed, Samples, Tone, needs_reading, open_sounds
 from tests.kit.pair import pair
 from tests.kit.virtual_time import virtual_time
 
@@ -102,3 +103,32 @@ async def test_a_call_plays_them(tmp_path: Path) -> None:
         with pytest.raises(InvalidAudio):
             await call.play(tmp_path / "missing.wav", loop=True)
         await call.hangup()
+
+
+def test_sounds_of_a_wide_call_have_its_rate() -> None:
+    ones = np.full(4000, 1000, np.int16)
+    together: list[list[AudioInput]] = [
+        [ones, ones],
+        [Tone("busy"), ones],
+        [Samples(ones, 8000)],
+        [Mixed(ones, Samples(ones))],
+        [],
+    ]
+    for sources in together:
+        source = open_sounds(sources, rate=16000, gain_db=6.0)
+        assert rate_of(source) == 16000
+    assert open_sounds([ones, Samples(ones)], rate=16000).total_samples == 12_000
+    assert open_sounds([ones, Samples(ones)], rate=8000).total_samples == 6000
+    assert heard(open_sounds([ones], loop=True, rate=16000), 16000)[1000:7000] == [1000] * 6000
+
+
+def test_long_samples_are_converted_in_a_thread() -> None:
+    long = np.zeros(100_000, np.int16)
+    assert needs_reading(long, 16000)
+    assert not needs_reading(long, 8000)
+    assert not needs_reading(long[:800], 16000)
+
+
+def test_samples_of_another_rate_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="44100"):
+        Samples(np.zeros(1, np.int16), 44100)

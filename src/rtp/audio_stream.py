@@ -27,6 +27,7 @@ class AudioStream(Listener):
         self,
         *,
         rate: int = 8000,
+        line: int = 8000,
         both: bool = False,
         frame_ms: int = TICK_MS,
         max_frames: int = 250,
@@ -37,6 +38,7 @@ class AudioStream(Listener):
     ) -> None:
         """Args:
             rate: of both directions, one of `rtp.listener.LIVE_RATES`.
+            line: of the stream, likewise.
             both, frame_ms, max_frames, patience, gate: of what is heard, see `Listener`.
             max_seconds, prefetch_ms: of what is said, see `Speech`.
 
@@ -44,7 +46,7 @@ class AudioStream(Listener):
             ValueError: another rate, or another length of frames.
         """
         super().__init__(rate=rate, both=both, frame_ms=frame_ms, max_frames=max_frames, patience=patience, gate=gate)
-        self.speech = Speech(rate=rate, max_seconds=max_seconds, prefetch_ms=prefetch_ms)
+        self.speech = Speech(rate=rate, line=line, max_seconds=max_seconds, prefetch_ms=prefetch_ms)
 
     async def write(self, samples: NDArray[np.int16] | bytes) -> bool:
         """Says samples, int16 (n,) of any length; waits while more than ``max_seconds`` are queued.

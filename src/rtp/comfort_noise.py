@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from rtp.bank import Column, Columns
-from rtp.jitter import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,12 +78,16 @@ class ComfortNoise(Columns):
         places: NDArray[np.intp],
         gone: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Fills what is ``gone`` of ``frames[places]`` where silence is announced. Returns bool (n,): was it."""
+        """Fills what is ``gone`` of ``frames[places]`` where silence is announced. Returns bool (n,): was it.
+
+        Wide frames get it at the same level, its colour an octave higher.
+        """
         silent = (positions >= self.begin[rows]) & (positions < self.end[rows])
         if silent.any():
             chosen, target = rows[silent], places[silent]
-            start = self._rng.integers(0, LOOP - FRAME, len(chosen))
-            noise = self.loop[chosen[:, None], start[:, None] + np.arange(FRAME)]
+            length = frames.shape[1]
+            start = self._rng.integers(0, LOOP - length, len(chosen))
+            noise = self.loop[chosen[:, None], start[:, None] + np.arange(length)]
             frames[target] = np.where(gone[silent], noise, frames[target])
         return silent
 

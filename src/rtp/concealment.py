@@ -4,6 +4,8 @@ The idea is that of ITU-T G.711 Appendix I, over rows and without its delay: the
 correlation and repeated, its ends faded into each other; the seam at the beginning is bent away, and what comes after
 the gap is faded in over the same wave. From 10 ms on it gets softer, and after 80 ms there is silence. Where the far
 end has announced comfort noise (RFC 3389), nothing is missing: there noise is played at its level.
+
+Samples are at 8,000 Hz, or at 16,000 for rows that are wide: then there are twice as many of everything.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from rtp.jitter import JitterRing
     from rtp.statistics import Counters
 
-__all__ = ["FADED", "GAIN", "SEAM", "Concealment", "conceal"]
+__all__ = ["FADED", "GAIN", "SEAM", "Concealment", "WideConcealment", "conceal"]
 
 HISTORY = 3
 """Frames that are remembered."""
@@ -42,28 +44,36 @@ SHORTEST, LONGEST = 40, 160
 MOST_PERIODS = 64
 """Rows whose pitch is looked for in one tick; where the network failed all at once, the others repeat 20 ms."""
 
-GAIN = np.zeros(FADED + FRAME + 1, np.float32)
-"""By samples since the gap began."""
-GAIN[:STEADY] = 1.0
-GAIN[STEADY:FADED] = np.linspace(1.0, 0.0, FADED - STEADY, endpoint=False, dtype=np.float32)
 
-_RISE = ((np.arange(SEAM, dtype=np.float32) + 1) / (SEAM + 1)).astype(np.float32)
-_PLACES = np.arange(FRAME)
+def _gain(factor: int) -> NDArray[np.float32]:
+    gain = np.zeros((FADED + FRAME) * factor + 1, np.float32)
+    steady, faded = STEADY * factor, FADED * factor
+    gain[:steady] = 1.0
+    gain[steady:faded] = np.linspace(1.0, 0.0, faded - steady, endpoint=False, dtype=np.float32)
+    return gain
+
+
+GAIN = _gain(1)
+"""By samples since the gap began."""
 
 
 class Concealment(Columns):
     """What a row played last, and the wave that fills its present gap."""
 
     history: NDArray[np.int16]
-    """(rows, `HISTORY`, `FRAME`): the latest frames as they were played, in turn."""
+    """(rows, `HISTORY`, frame): the latest frames as they were played, in turn."""
     period: NDArray[np.float32]
-    """(rows, `LONGEST`): one period."""
+    """(rows, longest): one period."""
     length: NDArray[np.int64]
     """Samples of it."""
     bend: NDArray[np.float32]
     """By how much the wave's beginning misses the end of what was heard."""
     elapsed: NDArray[np.int64]
-    """Samples since the gap began, up to `FADED`; 0 while nothing is missing."""
+    """Samples since the gap began, up to ``faded``; 0 while nothing is missing."""
+
+    factor: ClassVar[int] = 1
+    """Samples in each of 8,000 Hz."""
+    gain: ClassVar[NDArray[np.float32]] = GAIN
 
     LAYOUT: ClassVar[Mapping[str, Column]] = {
         "history": Column(np.int16, (HISTORY, FRAME)),
@@ -75,6 +85,12 @@ class Concealment(Columns):
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
+        self.frame = FRAME * self.factor
+        self.places = np.arange(self.frame)
+        self.faded = FADED * self.factor
+        self.seam = SEAM * self.factor
+        self.rise = ((np.arange(self.seam, dtype=np.float32) + 1) / (self.seam + 1)).astype(np.float32)
+        self.shortest, self.longest = SHORTEST * self.factor, LONGEST * self.factor
         self.turn = 0
         """Which place of ``history`` holds the oldest frame."""
 
@@ -82,6 +98,19 @@ class Concealment(Columns):
         """What was played at this tick."""
         self.history[rows, self.turn] = frames
         self.turn = (self.turn + 1) % HISTORY
+
+
+class WideConcealment(Concealment):
+    """The same at 16,000 Hz."""
+
+    LAYOUT: ClassVar[Mapping[str, Column]] = {
+        **Concealment.LAYOUT,
+        "history": Column(np.int16, (HISTORY, 2 * FRAME)),
+        "period": Column(np.float32, (2 * LONGEST,)),
+        "length": Column(np.int64, (), 2 * LONGEST),
+    }
+    factor = 2
+    gain = _gain(2)
 
 
 def conceal(
@@ -96,7 +125,7 @@ def conceal(
 
     Args:
         rows: int64 (n,).
-        frames: int16 (n, `FRAME`).
+        frames: int16 (n, `FRAME`), or twice as wide as the state is.
     """
     torn = (state.elapsed[rows] > 0) | (ring.void[rows] > 0)
     if np.min(frames, initial=0) == MISSING or torn.any():
@@ -131,7 +160,7 @@ def _fill(
         _resume(state, rows[resumed], frames, torn[resumed])
         ongoing = np.where(resumed, 0, ongoing)
     state.elapsed[rows] = np.where(whole | ~expected, 0, ongoing)
-    open_gap = expected & ~whole & (ongoing < FADED)
+    open_gap = expected & ~whole & (ongoing < state.faded)
     if not open_gap.any():
         return
     rows, torn, gone, ongoing = rows[open_gap], torn[open_gap], gone[open_gap], ongoing[open_gap]
@@ -140,34 +169,34 @@ def _fill(
     new = ongoing == 0
     if new.any():
         _find_period(state, rows[new], frames[torn[new]], first[new])
-    elapsed = ongoing[:, None] + _PLACES - first[:, None]
+    elapsed = ongoing[:, None] + state.places - first[:, None]
     wave = _wave(state, rows, elapsed)
     filled = np.where(gone, wave, frames[torn])
     back = gone[:, :-1] & ~gone[:, 1:]
     if back.any():  # the gap ends within the frame
-        since = _PLACES - np.where(back.any(axis=1), back.argmax(axis=1) + 1, FRAME)[:, None]
-        rise = np.clip((since + 1) / np.float32(SEAM + 1), 0, 1)
+        since = state.places - np.where(back.any(axis=1), back.argmax(axis=1) + 1, state.frame)[:, None]
+        rise = np.clip((since + 1) / np.float32(state.seam + 1), 0, 1)
         mixed = frames[torn] * rise + wave * (1 - rise)
-        filled = np.where((since >= 0) & (since < SEAM) & ~gone, mixed, filled)
+        filled = np.where((since >= 0) & (since < state.seam) & ~gone, mixed, filled)
     frames[torn] = np.clip(filled, MISSING + 1, -MISSING - 1).astype(np.int16)
-    state.elapsed[rows] = np.where(gone[:, -1], np.minimum(elapsed[:, -1] + 1, FADED), 0)
+    state.elapsed[rows] = np.where(gone[:, -1], np.minimum(elapsed[:, -1] + 1, state.faded), 0)
 
 
 def _wave(state: Concealment, rows: NDArray[np.int64], elapsed: NDArray[np.int64]) -> NDArray[np.float32]:
     """float32 like ``elapsed`` (n, any): the wave that fills the rows' gaps."""
     phase = np.maximum(elapsed, 0) % state.length[rows][:, None]
-    gain = GAIN[np.clip(elapsed, 0, FADED)]
-    bend = state.bend[rows][:, None] * np.clip(1 - (elapsed + 1).astype(np.float32) / np.float32(SEAM + 1), 0, 1)
+    gain = state.gain[np.clip(elapsed, 0, state.faded)]
+    bend = state.bend[rows][:, None] * np.clip(1 - (elapsed + 1).astype(np.float32) / np.float32(state.seam + 1), 0, 1)
     wave: NDArray[np.float32] = np.take_along_axis(state.period[rows], phase, axis=1) * gain + bend
     return wave
 
 
 def _resume(state: Concealment, rows: NDArray[np.int64], frames: NDArray[np.int16], places: NDArray[np.intp]) -> None:
     """Audio is there again from the beginning of these frames: it rises while the wave of the gap falls."""
-    elapsed = state.elapsed[rows][:, None] + np.arange(SEAM)
-    wave = _wave(state, rows, np.minimum(elapsed, FADED))
-    begun = frames[places, :SEAM]
-    frames[places, :SEAM] = (begun * _RISE + wave * (1 - _RISE)).astype(np.int16)
+    elapsed = state.elapsed[rows][:, None] + np.arange(state.seam)
+    wave = _wave(state, rows, np.minimum(elapsed, state.faded))
+    begun = frames[places, : state.seam]
+    frames[places, : state.seam] = (begun * state.rise + wave * (1 - state.rise)).astype(np.int16)
 
 
 def _find_period(
@@ -176,16 +205,16 @@ def _find_period(
     """Takes the last pitch period ahead of sample ``first`` of each frame, ready to be repeated."""
     order = [(state.turn + index) % HISTORY for index in range(HISTORY)]
     past = np.concatenate([state.history[rows][:, order].reshape(len(rows), -1), frames], axis=1)
-    places = first[:, None] + np.arange(HISTORY * FRAME)
+    places = first[:, None] + np.arange(HISTORY * state.frame)
     heard = np.take_along_axis(past, places, axis=1).astype(np.float32)
-    length = np.full(len(rows), LONGEST, np.int64)
-    length[:MOST_PERIODS] = _pitch(heard[:MOST_PERIODS])
-    # (n, LONGEST): one period from its beginning on; what lies behind its end is never looked at.
+    length = np.full(len(rows), state.longest, np.int64)
+    length[:MOST_PERIODS] = _pitch(state, heard[:MOST_PERIODS])
+    # (n, longest): one period from its beginning on; what lies behind its end is never looked at.
     end = heard.shape[1]
-    index = np.arange(LONGEST)
+    index = np.arange(state.longest)
     period = np.take_along_axis(heard, np.minimum(end - length[:, None] + index, end - 1), axis=1)
     # The period's end flows into its beginning: there the samples ahead of the period are faded in.
-    seam = np.minimum(length // 4, SEAM)[:, None]
+    seam = np.minimum(length // 4, state.seam)[:, None]
     into = index - (length[:, None] - seam)
     rise = np.clip((into + 1) / (seam + 1).astype(np.float32), 0, 1)
     before = np.take_along_axis(heard, np.clip(end - 2 * length[:, None] + index, 0, end - 1), axis=1)
@@ -196,12 +225,12 @@ def _find_period(
     state.length[rows] = length
 
 
-def _pitch(heard: NDArray[np.float32]) -> NDArray[np.int64]:
-    """int64 (n,): the lag, `SHORTEST`..`LONGEST`, at which the last 20 ms resemble what was heard before most."""
+def _pitch(state: Concealment, heard: NDArray[np.float32]) -> NDArray[np.int64]:
+    """int64 (n,): the lag, shortest to longest, at which the last 20 ms resemble what was heard before most."""
     half = heard[:, ::2]
-    count, width = half.shape[1], FRAME // 2
+    count, width = half.shape[1], state.frame // 2
     recent = half[:, count - width :]
-    lags = np.arange(LONGEST // 2, SHORTEST // 2 - 1, -1)
+    lags = np.arange(state.longest // 2, state.shortest // 2 - 1, -1)
     before = half[:, count - width - lags[0] : count - lags[-1]]
     windows = np.lib.stride_tricks.sliding_window_view(before, width, axis=1)
     likeness = np.matmul(windows, recent[:, :, None])[:, :, 0]
@@ -209,11 +238,11 @@ def _pitch(heard: NDArray[np.float32]) -> NDArray[np.int64]:
     best: NDArray[np.int64] = 2 * lags[np.argmax(likeness / np.sqrt(power + 1.0), axis=1)]
     # Of the whole-rate lags around it the likest.
     end = heard.shape[1]
-    last = heard[:, end - FRAME :]
-    around = np.clip(best[:, None] + np.array([0, -1, 1]), SHORTEST, LONGEST)
+    last = heard[:, end - state.frame :]
+    around = np.clip(best[:, None] + np.array([0, -1, 1]), state.shortest, state.longest)
     scores = []
     for column in around.T:
-        places = end - FRAME - column[:, None] + np.arange(FRAME)
+        places = end - state.frame - column[:, None] + state.places
         earlier = np.take_along_axis(heard, places, axis=1)
         scores.append((earlier * last).sum(axis=1) / np.sqrt((earlier * earlier).sum(axis=1) + 1.0))
     return np.take_along_axis(around, np.argmax(np.stack(scores, axis=1), axis=1)[:, None], axis=1)[:, 0]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rtp.jitter import JitterRing
     from rtp.statistics import Counters
 
-__all__ = ["BUCKETS", "REVIEW_TICKS", "START", "Delay"]
+__all__ = ["BUCKETS", "REVIEW_TICKS", "START", "Delay", "is_quiet"]
 
 START = 3 * FRAME
 """Delay of a source of which nothing is known yet, within the bounds: 60 ms."""
@@ -55,6 +55,11 @@ SPEECH_TICKS = 5
 
 FAR = 1 << 30
 FADE_IN = ((np.arange(FRAME, dtype=np.float32) + 0.5) / FRAME).astype(np.float32)
+
+
+def is_quiet(frames: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """bool (n,): nothing is said in them."""
+    return np.asarray(np.abs(frames, dtype=np.int32).mean(axis=1) <= QUIET)
 
 
 class Delay(Columns):
@@ -170,20 +175,50 @@ class Delay(Columns):
         if not adjust.any():
             self._holding = False
             return gather(ring, rows)
+        frames, merging, coming = self._adjusted(ring, counters, rows, adjust)
+        if len(coming):
+            frames[merging] = (frames[merging] * (1 - FADE_IN) + coming * FADE_IN).astype(np.int16)
+        return frames
+
+    def play_coded(
+        self, ring: JitterRing, counters: Counters, rows: NDArray[np.int64], quiet: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], NDArray[np.int16]]:
+        """The same, behind `play`, for rows whose ring holds what is yet to be decoded.
+
+        Args:
+            quiet: bool (n,), nothing was said in the frame that was played last.
+
+        Returns:
+            What to play, bool (n,): together with the frame behind it, and those frames.
+        """
+        if self._ticks % REVIEW_TICKS == 0:
+            self.review(rows)
+        adjust = self.adjust[rows]
+        if not adjust.any():
+            return gather(ring, rows), np.zeros(len(rows), np.bool_), np.zeros((0, FRAME), np.int16)
+        self._holding = True
+        return self._adjusted(ring, counters, rows, adjust, quiet)
+
+    def _adjusted(
+        self,
+        ring: JitterRing,
+        counters: Counters,
+        rows: NDArray[np.int64],
+        adjust: NDArray[np.int64],
+        quiet: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], NDArray[np.int16]]:
+        """The frames due, of which rows the next one is due as well, and those."""
         still = adjust < 0
         ring.void[rows[still]] -= 1  # the frame that is made up now is none of the ring's
         self._leave_out(ring, counters, rows[adjust > 0])
         merging = adjust > 0
-        merging[merging] = self._may_merge(ring, rows[merging])
+        merging[merging] = self._may_merge(ring, rows[merging], None if quiet is None else quiet[merging])
         frames = np.full((len(rows), FRAME), MISSING, np.int16)
         frames[~still] = gather(ring, rows[~still])
         self.adjust[rows[still]] += 1
-        if merging.any():
-            rows = rows[merging]
-            coming = gather(ring, rows)
-            frames[merging] = (frames[merging] * (1 - FADE_IN) + coming * FADE_IN).astype(np.int16)
-            self._left_out(counters, rows)
-        return frames
+        coming = gather(ring, rows[merging])
+        self._left_out(counters, rows[merging])
+        return frames, merging, coming
 
     def review(self, rows: NDArray[np.int64]) -> None:
         """A step of the window is over."""
@@ -218,13 +253,14 @@ class Delay(Columns):
         ring.void[rows] += 1
         self._left_out(counters, rows)
 
-    def _may_merge(self, ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _may_merge(
+        self, ring: JitterRing, rows: NDArray[np.int64], quiet: NDArray[np.bool_] | None
+    ) -> NDArray[np.bool_]:
         """Whether the next two frames have come, and nobody will miss one of them."""
         present, coming = take(ring, rows), take(ring, rows, FRAME)
         whole = (present != MISSING).all(axis=1) & (coming != MISSING).all(axis=1)
-        quiet = (np.abs(present, dtype=np.int32).mean(axis=1) <= QUIET) | (
-            np.abs(coming, dtype=np.int32).mean(axis=1) <= QUIET
-        )
+        if quiet is None:
+            quiet = is_quiet(present) | is_quiet(coming)
         needed = self.adjust[rows] > 0
         loud = (self._ticks % SPEECH_TICKS == 0) & (self.adjust[rows] >= FAR_TOO_LONG)
         merges: NDArray[np.bool_] = whole & needed & (quiet | loud)

@@ -3,21 +3,25 @@
 The far end's frame is copied once, mixed once with what went out at the same tick, and resampled once, however many
 listen. Everything is placed by the number of its tick: what a stalled loop left out is known to be missing, so that a
 recording can put silence of the right length there.
+
+Whatever the rate of the stream is, and becomes, each is given frames of its own rate.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from rtp.resample import Upsampler, saturate
+from rtp.resample import Downsampler, Upsampler, saturate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Ears", "Hearer", "Taker"]
+
+Side = Literal["far", "sent", "both"]
 
 SENT_FRAMES = 8
 """Most frames sent and not yet paired with the far end's; one tick sends five at most."""
@@ -41,8 +45,12 @@ class Hearer(Protocol):
 class Taker(Protocol):
     """Takes the two sides of a stream apart."""
 
+    @property
+    def rate(self) -> int:
+        """8000 or 16000."""
+
     def take(self, missing: int, far: NDArray[np.int16], sent: NDArray[np.int16] | None) -> None:
-        """A frame of each side, int16 (160,), to be kept as they are; ``sent``: None is silence.
+        """A frame of each side, int16 (rate / 50,), to be kept as they are; ``sent``: None is silence.
 
         Args:
             missing: ticks ahead of this one of which nothing is known.
@@ -62,7 +70,8 @@ class Ears:
         self._hearers: list[Hearer] = []
         self._takers: list[Taker] = []
         self._sent: deque[tuple[int, NDArray[np.int16]]] = deque(maxlen=SENT_FRAMES)
-        self._upsamplers: dict[bool, Upsampler] = {}
+        self._rate = 8000
+        self._converters: dict[Side, Upsampler | Downsampler] = {}
         self._next: int | None = None  # the tick after the one heard last
 
     def add(self, hearer: Hearer) -> None:
@@ -84,11 +93,23 @@ class Ears:
     def _arrange(self) -> None:
         self.open = bool(self._hearers or self._takers)
         self.both = bool(self._takers) or any(hearer.both for hearer in self._hearers)
-        fast = {hearer.both for hearer in self._hearers if hearer.rate != 8000}
-        self._upsamplers = {both: self._upsamplers.get(both) or Upsampler() for both in fast}
+        sides: set[Side] = {"both" if one.both else "far" for one in self._hearers if one.rate != self._rate}
+        if any(taker.rate != self._rate for taker in self._takers):
+            sides |= {"far", "sent"}
+        self._converters = {side: self._converters.get(side) or self._converter() for side in sides}
         if not self.open:
             self._next = None
             self._sent.clear()
+
+    def rerate(self, rate: int) -> None:
+        """The stream has that rate from now on."""
+        self._rate = rate
+        self._converters = {}
+        self._sent.clear()
+        self._arrange()
+
+    def _converter(self) -> Upsampler | Downsampler:
+        return Upsampler() if self._rate == 8000 else Downsampler()
 
     # ---- on the clock ------------------------------------------------------------------------------------------------
 
@@ -103,26 +124,36 @@ class Ears:
         sent = self._sent_at(tick)
         missing = tick - self._next if self._next is not None else 0
         self._next = tick + 1
+        made: dict[tuple[Side, int], NDArray[np.int16]] = {("far", self._rate): far}
+        if sent is not None:
+            made["sent", self._rate] = sent
         for taker in tuple(self._takers):
-            taker.take(missing, far, sent)
-        if not self._hearers:
-            return
-        made: dict[tuple[bool, int], NDArray[np.int16]] = {}
+            taker.take(missing, self._at(taker.rate, "far", made), self._sent_at_rate(taker.rate, made))
         for hearer in tuple(self._hearers):
-            kind = (hearer.both, hearer.rate)
-            frame = made.get(kind)
-            if frame is None:
-                frame = made[kind] = self._make(*kind, far, sent)
-            hearer.hear(frame)
+            hearer.hear(self._at(hearer.rate, "both" if hearer.both else "far", made))
 
     def _sent_at(self, tick: int) -> NDArray[np.int16] | None:
         while self._sent and self._sent[0][0] < tick:
             self._sent.popleft()
         return self._sent.popleft()[1] if self._sent and self._sent[0][0] == tick else None
 
-    def _make(self, both: bool, rate: int, far: NDArray[np.int16], sent: NDArray[np.int16] | None) -> NDArray[np.int16]:
-        frame = far if sent is None or not both else _mix(far, sent)
-        return frame if rate == 8000 else self._upsamplers[both](frame)
+    def _at(self, rate: int, side: Side, made: dict[tuple[Side, int], NDArray[np.int16]]) -> NDArray[np.int16]:
+        """The frame of a side at that rate, made once."""
+        if ("both", self._rate) not in made and side == "both":
+            far, sent = made["far", self._rate], made.get(("sent", self._rate))
+            made["both", self._rate] = far if sent is None else _mix(far, sent)
+        frame = made.get((side, rate))
+        if frame is None:
+            convert = self._converters.get(side) or self._converter()
+            frame = made[side, rate] = convert(made[side, self._rate])
+        return frame
+
+    def _sent_at_rate(self, rate: int, made: dict[tuple[Side, int], NDArray[np.int16]]) -> NDArray[np.int16] | None:
+        """What was sent, likewise; a filter is told of silence, too."""
+        if rate == self._rate:
+            return made.get(("sent", rate))
+        made.setdefault(("sent", self._rate), np.zeros(self._rate // 50, np.int16))
+        return self._at(rate, "sent", made)
 
 
 def _mix(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.int16]:

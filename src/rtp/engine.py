@@ -24,10 +24,11 @@ from rtp.delay import Delay
 from rtp.endpoint import family_of
 from rtp.inband import InbandKeys, finish_key
 from rtp.incoming import Incoming
-from rtp.jitter import FRAME, JitterRing
+from rtp.jitter import FRAME, MISSING, JitterRing
 from rtp.load import Load, MissedTicks
 from rtp.outgoing import CATCH_UP_FRAMES, Outgoing
-from rtp.packetizer import Sending, begin, set_codec
+from rtp.packet import HEADER_LENGTH
+from rtp.packetizer import PACKET_BYTES, Sending, begin, set_codec
 from rtp.packing import Packing, set_ptime
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
@@ -36,6 +37,7 @@ from rtp.refusals import Refusals
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
 from rtp.stream import RATE, RtpStream
+from rtp.wideband import Wideband
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,6 +190,8 @@ class MediaEngine:
         row = self._bank.allocate()
         if self._bank.capacity != capacity:
             self._incoming.resize(self._bank.capacity)
+            if self._incoming.wideband is not None:
+                self._incoming.wideband.grow(self._bank.capacity)
         begin(self._sending, row, self._rng)
         self._routes.last_heard[row] = time.monotonic()
         stream = RtpStream(self, row, pair, local_host)
@@ -303,11 +307,25 @@ class MediaEngine:
         row, sending = stream.row, self._sending
         other = bool(sending.law[row] != law or sending.payload_type[row] != payload_type)
         set_codec(sending, row, law, payload_type)
+        if stream.coders is not None:
+            sending.packet[row, HEADER_LENGTH:PACKET_BYTES] = stream.coders.silence
         set_ptime(self._packing, sending, row, stream.ptime_ms, anew=other)
         self._routes.kinds[row] = Kind.UNKNOWN
         for number, kind in kinds.items():
             self._routes.kinds[row, number] = kind
         self._routes.receiving[row] = receive
+        self._dirty = True
+
+    def widened(self, stream: RtpStream) -> None:
+        """The stream has coders of its own from now on, or none any more: what waits to be played is of no use."""
+        self._ring.ring[stream.row] = MISSING
+        if stream.coders is not None:
+            if self._incoming.wideband is None:
+                self._incoming.wideband = Wideband(self._bank.capacity)
+            self._incoming.wideband.add(stream.row, stream.coders)
+        elif self._incoming.wideband is not None:
+            self._incoming.wideband.remove(stream.row)
+        self._incoming.hearers_changed(stream)
         self._dirty = True
 
     def encrypted(self, stream: RtpStream) -> None:
@@ -353,6 +371,8 @@ class MediaEngine:
         self._incoming.unregister(stream.ports.rtp)
         self._reports.unregister(stream.ports.rtcp)
         stream.ports.close()
+        if self._incoming.wideband is not None:
+            self._incoming.wideband.remove(stream.row)
         self._bank.free(stream.row)
         if self._ticking:  # by a sink or a handler: what is left of this tick must not touch the row
             self._arrange()
@@ -368,6 +388,7 @@ class MediaEngine:
         delay_ms = self._delay.present(row) * 1000 / RATE
         heard = rating((missing + int(counters.late[row])) / max(expected, 1), max(round_trip, 0) / 2 + 20 + delay_ms)
         return StreamStatistics(
+            codec=stream.codec,
             packets_sent=int(counters.packets_sent[row]),
             send_errors=int(counters.send_errors[row]),
             packets_received=int(counters.packets_received[row]),

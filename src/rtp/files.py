@@ -65,7 +65,7 @@ def open_source(parts: Sequence[Part], *, loop: bool = False, rate: int = 8000) 
     samples = arrays[0] if len(arrays) == 1 else np.concatenate(arrays) if arrays else np.zeros(0, np.int16)
     if loop and not len(samples):
         raise NoSamples("there is no sample to play again and again")
-    return LoopedSource(samples) if loop else ArraySource(samples)
+    return LoopedSource(samples, sample_rate=rate) if loop else ArraySource(samples, rate)
 
 
 class FileSource:
@@ -86,7 +86,7 @@ class FileSource:
             AudioError: a part is no audio that can be played.
             ValueError: an array that is not int16 (n,).
         """
-        self._rate = rate
+        self._rate = self.sample_rate = rate
         total = sum(_length(part, rate) for part in parts)
         if not total:
             raise NoSamples("there is no sample to play")

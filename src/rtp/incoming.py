@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from rtp.srtp import open_round
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rtp.srtp import Cipher
     from rtp.statistics import Counters
     from rtp.stream import RtpStream
+    from rtp.wideband import Wideband
 
 __all__ = ["PLAY_OUT_FRAMES", "Incoming"]
 
@@ -47,6 +48,9 @@ ROUNDS_PER_TICK = 16
 """Most datagrams read of one stream for each deadline; a flood waits in its own socket, and overflows there."""
 
 RATE = 8000
+
+
+Listened: TypeAlias = "list[tuple[int, RtpStream]]"
 
 
 class Incoming:
@@ -87,7 +91,10 @@ class Incoming:
         self._heard: list[tuple[RtpStream, int, bytes]] = []
         self._in_event: set[RtpStream] = set()
         self._heard_streams: set[RtpStream] = set()
-        self._listened: list[tuple[int, RtpStream]] | None = []
+        self._listened: tuple[Listened, Listened] | None = ([], [])
+        """Who is heard by somebody, and where among the rows: plain ones, and wide ones."""
+        self.wideband: Wideband | None = None
+        """The rows that are wide; None: there has been none yet."""
         self.latched = False
         """A stream's packets go elsewhere since `arrange`."""
 
@@ -116,6 +123,8 @@ class Incoming:
         self._streams = dict(streams)
         self._ciphers = {row: stream.cipher for row, stream in streams.items() if stream.cipher is not None}
         self._rows = np.array(sorted(streams), np.int64)
+        if self.wideband is not None:
+            self._rows = self._rows[~self.wideband.coded[self._rows]]
         self._listened = None
         keyed = np.flatnonzero(self._inband.enabled[self._rows])
         self._keyed = keyed if len(keyed) else None
@@ -129,11 +138,16 @@ class Incoming:
             self._heard_streams.discard(stream)
         self._listened = None
 
-    def _arrange_listened(self) -> list[tuple[int, RtpStream]]:
+    def _arrange_listened(self) -> tuple[Listened, Listened]:
         self._heard_streams = {one for one in self._heard_streams if self._streams.get(one.row) is one}
-        heard = sorted(stream.row for stream in self._heard_streams)
-        places = np.searchsorted(self._rows, heard).tolist()
-        return [(place, self._streams[row]) for place, row in zip(places, heard, strict=True)]
+        wide = {stream for stream in self._heard_streams if stream.coders is not None}
+        plain = self._places(self._heard_streams - wide, self._rows)
+        return plain, self._places(wide, self.wideband.rows) if self.wideband is not None else []
+
+    def _places(self, heard: set[RtpStream], rows: NDArray[np.int64]) -> Listened:
+        ordered = sorted(stream.row for stream in heard)
+        places = np.searchsorted(rows, ordered).tolist()
+        return [(place, self._streams[row]) for place, row in zip(places, ordered, strict=True)]
 
     def receive(self, count: int, now: float) -> None:
         """Reads what waits in the sockets; ``count`` deadlines have passed since the last time, it is ``now``."""
@@ -163,7 +177,10 @@ class Incoming:
             packets, forward = packets.where(audio), forward[audio]
         if len(packets):
             measure_arrivals(self._reception, packets, RATE)
-            insert(self._ring, self._delay, self._counters, packets, forward, waited(packets.arrivals, count))
+            if self.wideband is not None:
+                self.wideband.take(packets)
+            waiting = waited(packets.arrivals, count)
+            insert(self._ring, self._delay, self._counters, packets, forward, waiting, self.wideband)
             if self._noise.active:
                 self._noise.interrupt(packets, self._ring.position[packets.rows])
 
@@ -207,19 +224,29 @@ class Incoming:
     def play_out(self, count: int, tick: int) -> None:
         """Plays ``count`` frames of every stream, the last of them that of ``tick``, to those who hear it."""
         rows = self._rows  # a sink may close or open streams, which arranges anew
-        listened = self._listened = self._arrange_listened() if self._listened is None else self._listened
+        listened, wide = self._listened = self._arrange_listened() if self._listened is None else self._listened
+        wideband, wide_rows = self.wideband, self.wideband.rows if self.wideband is not None else rows[:0]
         keyed = self._keyed
         for now in range(tick - min(count, PLAY_OUT_FRAMES) + 1, tick + 1):
             frames = self._delay.play(self._ring, self._counters, rows)
             conceal(self._concealment, self._ring, self._noise, self._counters, rows, frames)
             frames.flags.writeable = False
             if keyed is not None:
-                self._hear_keys(rows[keyed], frames[keyed])
+                self._note_keys(hear_keys(self._inband, rows[keyed], frames[keyed]))
             for index, stream in listened:
                 self._hand_over(stream, frames[index], now)
+            if wideband is not None and len(wide_rows):
+                self._play_wide(wideband, wide_rows, wide, now)
 
-    def _hear_keys(self, rows: NDArray[np.int64], frames: NDArray[np.int16]) -> None:
-        for row, key, lasted in hear_keys(self._inband, rows, frames):
+    def _play_wide(self, wideband: Wideband, rows: NDArray[np.int64], listened: Listened, tick: int) -> None:
+        frames = wideband.play(self._delay, self._ring, self._noise, self._counters, rows)
+        frames.flags.writeable = False
+        self._note_keys(wideband.hear_keys(self._inband, rows, frames))
+        for index, stream in listened:
+            self._hand_over(stream, frames[index], tick)
+
+    def _note_keys(self, keys: Iterable[tuple[int, str, int]]) -> None:
+        for row, key, lasted in keys:
             stream = self._streams.get(row)
             if stream is not None:
                 self._keys.append((stream, key, lasted))

@@ -2,7 +2,9 @@
 
 Each row has a ring of samples. ``play`` is the position the clock plays next; it advances by one frame a tick, unless
 the delay is being changed. A packet's position follows from its timestamp, so loss, reordering and any packet length
-come out right; packets are decoded on the way in, and `MISSING` marks what has not come.
+come out right; packets are decoded on the way in, and `MISSING` marks what has not come. In rows whose codec remembers
+what came before (`rtp.wideband`) the ring holds, in place of samples, which packet they are in: it is decoded on the
+way out.
 
 *Anchor*: the first packet of a source is put the delay (see `rtp.delay`) ahead of ``play``. A packet that comes after
 its time makes the delay longer; where it may not be longer, and nothing is left to play, the packet is anchored anew:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from rtp.delay import Delay
     from rtp.receive import Packets
     from rtp.statistics import Counters
+    from rtp.wideband import Wideband
 
 __all__ = ["FRAME", "MISSING", "RING", "JitterRing", "gather", "insert", "position_of", "take"]
 
@@ -39,6 +42,10 @@ RING = 9600
 
 MISSING = -32768
 """A sample that has not come; G.711 decodes no code to it."""
+
+
+KINDS = 16
+"""More than there are."""
 
 
 class JitterRing(Columns):
@@ -94,13 +101,15 @@ def insert(
     packets: Packets,
     forward: NDArray[np.bool_],
     waited: NDArray[np.int64] | int = 0,
+    wideband: Wideband | None = None,
 ) -> None:
     """Decodes and places a round of audio packets.
 
     Args:
-        packets: at most one a row, of kinds PCMU and PCMA.
+        packets: at most one a row, of kinds PCMU and PCMA; of any kind in rows of ``wideband``, which has them.
         forward: bool (n,), the packet has the highest sequence number so far.
         waited: samples that each lay in its socket because the clock was held up.
+        wideband: the rows that are decoded on the way out.
     """
     rows, lengths = packets.rows, packets.lengths
     play = ring.play[rows]
@@ -135,6 +144,13 @@ def insert(
             return
     ring.end[rows] = np.maximum(ring.end[rows], position + lengths)
     delay.measure(rows, position - play - waited)
+    if wideband is not None:
+        coded = wideband.coded[packets.rows]
+        for index in np.flatnonzero(coded).tolist():
+            _place_coded(ring, wideband, packets, index, int(position[index]), int(floor[index]))
+        packets, position, floor = packets.where(~coded), position[~coded], floor[~coded]
+        if not len(packets):
+            return
     _place(ring, packets, position, floor)
 
 
@@ -165,7 +181,7 @@ def _anchor(
 def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play: NDArray[np.int64]) -> None:
     start = position % RING
     whole = (position >= play) & (start + packets.lengths <= RING)
-    keys = packets.lengths * 4 + packets.kind
+    keys = packets.lengths * KINDS + packets.kind
     if whole.all() and (keys == keys[0]).all():
         groups: list[tuple[int, slice | NDArray[np.intp]]] = [(int(keys[0]), slice(None))]
     else:
@@ -173,7 +189,7 @@ def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play
             _place_one(ring, packets, int(index), int(position[index]), int(play[index]))
         groups = [(int(key), np.flatnonzero(whole & (keys == key))) for key in np.unique(keys[whole])]
     for key, members in groups:
-        length, law = key // 4, key % 4 - Kind.PCMU
+        length, law = key // KINDS, key % KINDS - Kind.PCMU
         codes = packets.data[packets.slots[members], HEADER_LENGTH : HEADER_LENGTH + length]
         ring.windows(length)[packets.rows[members] * RING + start[members]] = DECODE[law].take(codes)
 
@@ -184,6 +200,15 @@ def _place_one(ring: JitterRing, packets: Packets, index: int, position: int, pl
     samples = DECODE[packets.kind[index] - Kind.PCMU][codes][max(0, play - position) :]
     places = (max(position, play) + np.arange(len(samples))) % RING
     ring.ring[packets.rows[index], places] = samples
+
+
+def _place_coded(ring: JitterRing, wideband: Wideband, packets: Packets, index: int, position: int, play: int) -> None:
+    row, start, end = int(packets.rows[index]), max(position, play), position + int(packets.lengths[index])
+    token = wideband.keep(row, position)
+    if start % RING + end - start <= RING:
+        ring.ring[row, start % RING : start % RING + end - start] = token
+    else:
+        ring.ring[row, np.arange(start, end) % RING] = token
 
 
 def gather(ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.int16]:

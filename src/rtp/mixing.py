@@ -1,4 +1,7 @@
-"""Sources made of sources: louder or softer, two at once, one behind the other."""
+"""Sources made of sources: louder or softer, two at once, one behind the other.
+
+Those that one is made of have one rate, which is its own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from rtp.sources import close_source
+from rtp.rates import rate_of
+from rtp.sources import NARROW, close_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,9 +26,10 @@ Ending: TypeAlias = Literal["foreground", "background", "both"]
 """Which source has to end for a mix to end."""
 
 ATTACK = 480
-"""Samples in which the background makes room for what comes to the front: 60 ms, inside of a first syllable."""
+"""Samples at 8,000 Hz in which the background makes room for what comes to the front: 60 ms, inside of a first
+syllable."""
 RELEASE = 3200
-"""Samples in which it comes back: 400 ms, so that it does not pump between words."""
+"""Samples at 8,000 Hz in which it comes back: 400 ms, so that it does not pump between words."""
 
 NOTHING = np.zeros(0, np.int16)
 
@@ -34,6 +39,7 @@ class Gain:
 
     def __init__(self, source: AudioSource, decibels: float) -> None:
         self._source = source
+        self.sample_rate = rate_of(source)
         self._now = self._wanted = _factor(decibels)
         self.decibels = decibels
         """May be changed while it plays; takes a frame to come about, without a click."""
@@ -79,7 +85,13 @@ class Mix:
             foreground: not changed. A live source ducks only while it has something to say.
             ducking_db: 0: not at all; -12: to a quarter.
             ends_with: what the end of the whole is.
+
+        Raises:
+            ValueError: the two have not the same rate.
         """
+        self.sample_rate = rate_of(foreground)
+        if rate_of(background) != self.sample_rate:
+            raise ValueError("two sources of different rates cannot be mixed")
         self._background = background
         self._foreground = foreground
         self._ducked = _factor(ducking_db)
@@ -128,7 +140,8 @@ class Mix:
         if self._level == wanted:
             return np.float32(wanted)
         before = self._level
-        step = abs(1.0 - self._ducked) * samples / (ATTACK if wanted < before else RELEASE)
+        lasts = (ATTACK if wanted < before else RELEASE) * self.sample_rate // NARROW
+        step = abs(1.0 - self._ducked) * samples / lasts
         self._level = max(wanted, before - step) if wanted < before else min(wanted, before + step)
         return np.linspace(before, self._level, samples, dtype=np.float32)
 
@@ -138,6 +151,7 @@ class Chain:
 
     def __init__(self, sources: Iterable[AudioSource]) -> None:
         self._sources = deque(sources)
+        self.sample_rate = rate_of(self._sources[0]) if self._sources else NARROW
         totals = [source.total_samples for source in self._sources]
         self._total = None if None in totals else sum(total or 0 for total in totals)
 

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtp.jitter import FRAME
+from rtp.packet import HEADER_LENGTH
 from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, write_headers
 from rtp.packing import PLAIN, collect, full, take
 from rtp.transmit import make_transmitter
+from rtp.wideband import WIDE_FRAME
 
 if TYPE_CHECKING:
     import socket
@@ -72,6 +74,10 @@ class Outgoing:
         """and those that somebody is on;"""
         self._source_rows = np.zeros(0, np.int64)
         """their rows, in that order."""
+        self._wide: list[RtpStream] = []
+        """Those with a coder of their own,"""
+        self._tabled = self._rows
+        """and the rows of those without."""
         self.sources_changed = False
         """Somebody came or went on some stream."""
         self._dirty = False
@@ -154,6 +160,10 @@ class Outgoing:
             self._places[self._rows[len(plain) :]] = np.arange(len(sealed) + len(packed))
         self._ciphers = [stream.cipher for stream in (*sealed, *packed)]
         self._encrypts = any(cipher is not None for cipher in self._ciphers)
+        self._wide = [stream for stream in self._audio if stream.coders is not None]
+        self._tabled = self._rows
+        if self._wide:
+            self._tabled = np.setdiff1d(self._rows, _rows(self._wide), assume_unique=True)
 
     def _send_packed(self, *, middle: bool) -> None:
         rows = full(self._packing, self._packed, middle=middle)
@@ -197,23 +207,38 @@ class Outgoing:
         if self.sources_changed:
             self._arrange_sources()
         parts: list[NDArray[np.int16] | None] = [read(FRAME) for read in self._reads]
-        parts += [_live_frame(stream, self.tick) for stream in self._live]
+        parts += [_live_frame(stream, self.tick, FRAME) for stream in self._live]
         playing = [part for part in parts if part is not None]
         rows = self._source_rows
         if len(playing) < len(rows):
             rows = rows[[part is not None for part in parts]]
-        if len(rows) < len(self._rows):
-            silence(self._sending, np.setdiff1d(self._rows, rows, assume_unique=True))
+        if len(rows) < len(self._tabled):
+            silence(self._sending, np.setdiff1d(self._tabled, rows, assume_unique=True))
         if playing:
             frames = np.empty((len(playing), FRAME), np.int16)
             np.concatenate(playing, out=frames.reshape(-1), casting="unsafe")
             encode_frames(self._sending, rows, frames)
+        for stream in self._wide:
+            self._fill_wide(stream)
+
+    def _fill_wide(self, stream: RtpStream) -> None:
+        frame = None
+        if stream.talker is not None or stream.ears.both:
+            frame = None if stream.events else _live_frame(stream, self.tick, WIDE_FRAME)
+        elif not stream.events:
+            frame = stream.queue.read(WIDE_FRAME)
+        if stream.coders is not None and not stream.closed:
+            muted = self._sending.muted[stream.row]
+            payload = stream.coders.encode(None if muted else frame)
+            self._sending.packet[stream.row, HEADER_LENGTH:PACKET_BYTES] = np.frombuffer(payload, np.uint8)
 
     def _arrange_sources(self) -> None:
         """Streams that send events play nothing meanwhile."""
         self.sources_changed = False
         self._reads, self._live, rows = [], [], []
         for stream in self._audio:
+            if stream.coders is not None:
+                continue
             if stream.talker is not None or stream.ears.both:
                 if not stream.events:
                     self._live.append(stream)
@@ -258,10 +283,10 @@ def _routes(streams: list[RtpStream]) -> list[tuple[int, socket.socket, Endpoint
     return [(stream.row, stream.ports.rtp, stream.endpoint) for stream in streams if stream.endpoint is not None]
 
 
-def _live_frame(stream: RtpStream, tick: int) -> NDArray[np.int16] | None:
+def _live_frame(stream: RtpStream, tick: int, samples: int) -> NDArray[np.int16] | None:
     if stream.talker is None and not stream.queue:
         return None
-    frame = np.empty(FRAME, np.int16)
+    frame = np.empty(samples, np.int16)
     stream.fill_live(frame, tick)
     return frame
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtp.rates import AtRate, at_rate
 from rtp.sources import close_source
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class Playback:
         """Called once at the end: what was played gives back its files. For the queue."""
         self.played_samples = 0
         """Samples handed to the network so far, silence of a live source that ran dry not counted."""
+
+    def rerate(self, rate: int) -> None:
+        """Counts samples at another rate from now on; for the queue."""
+        self.played_samples = self.played_samples * rate // self._rate
+        if self._total is not None:
+            self._total = self._total * rate // self._rate
+        self._rate = rate
 
     @property
     def played_seconds(self) -> float:
@@ -104,11 +112,28 @@ class PlaybackQueue:
         return len(self._queue)
 
     def add(self, source: AudioSource) -> Playback:
-        """Queues a source behind what is queued."""
+        """Queues a source behind what is queued; one of another rate is converted.
+
+        Raises:
+            ValueError: its rate is none that can be.
+        """
+        source = at_rate(source, self._rate)
         playback = Playback(source.total_samples, self._rate)
         playback.release = partial(close_source, source)
         self._queue.append((playback, source))
         return playback
+
+    def rerate(self, rate: int) -> None:
+        """The stream has another rate from now on. What plays goes on, but for the 2 ms a converter holds."""
+        if rate == self._rate:
+            return
+        self._rate = rate
+        self._queue = deque(
+            (playback, at_rate(source.source if isinstance(source, AtRate) else source, rate))
+            for playback, source in self._queue
+        )
+        for playback, _ in self._queue:
+            playback.rerate(rate)
 
     def clear(self) -> None:
         """Cancels everything."""

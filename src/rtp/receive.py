@@ -52,8 +52,9 @@ class Kind(IntEnum):
     UNKNOWN = 0
     PCMU = 1
     PCMA = 2
-    EVENT = 3
-    NOISE = 4
+    G722 = 3
+    EVENT = 8
+    NOISE = 9
     """Comfort noise (RFC 3389)."""
 
 

@@ -28,8 +28,7 @@ __all__ = ["BLOCK_FRAMES", "MAX_WAITING_BLOCKS", "Recording"]
 
 logger = logging.getLogger(__name__)
 
-RATE = 8000
-FRAME = 160
+FRAMES_A_SECOND = 50
 BLOCK_FRAMES = 25
 MAX_WAITING_BLOCKS = 120
 """A disk that is a minute behind ends the recording before it takes the memory."""
@@ -50,20 +49,24 @@ Frames = list[tuple[int, "NDArray[np.int16] | None", "NDArray[np.int16] | None"]
 
 
 class Recording:
-    """One wav file that grows: 16 bit, 8,000 Hz."""
+    """One wav file that grows: 16 bit, 8,000 or 16,000 Hz."""
 
-    def __init__(self, path: str | Path, *, stereo: bool = False, replace: bool = True) -> None:
+    def __init__(
+        self, path: str | Path, *, stereo: bool = False, replace: bool = True, sample_rate: int = 8000
+    ) -> None:
         """Creates the file.
 
         Args:
             path: the file.
             stereo: both sides; else the far end alone.
             replace: a file that is there already is emptied; else it is refused, and so are links.
+            sample_rate: of the file, to its end.
 
         Raises:
             OSError: it cannot be created.
         """
         self.path = path
+        self.rate = sample_rate
         self.stereo = stereo
         self.samples = 0
         """Length so far, in samples of each channel."""
@@ -95,7 +98,7 @@ class Recording:
     @property
     def seconds(self) -> float:
         """Length so far."""
-        return self.samples / RATE
+        return self.samples / self.rate
 
     @property
     def closed(self) -> bool:
@@ -139,7 +142,7 @@ class Recording:
             return
         missing = min(missing, MAX_MISSING_FRAMES)
         self._block.append((missing, None, None) if self.paused else (missing, far, sent if self.stereo else None))
-        self.samples += (missing + 1) * FRAME
+        self.samples += (missing + 1) * self.rate // FRAMES_A_SECOND
         self._until_block -= 1
         if self._until_block <= 0:
             self._until_block = BLOCK_FRAMES
@@ -161,7 +164,7 @@ class Recording:
         if self.error is not None:
             return
         try:
-            self._write(_samples(block, stereo=self.stereo))
+            self._write(_samples(block, self.rate // FRAMES_A_SECOND, stereo=self.stereo))
         except OSError as error:
             self._give_up(error)
 
@@ -184,7 +187,9 @@ class Recording:
         """RIFF, one chunk that tells PCM apart, one of samples."""
         channels = 2 if self.stereo else 1
         size = self._written
-        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, RATE, RATE * channels * 2, channels * 2, 16)
+        form = struct.pack(
+            "<4sIHHIIHH", b"fmt ", 16, 1, channels, self.rate, self.rate * channels * 2, channels * 2, 16
+        )
         data = struct.pack("<4sI", b"data", size)
         return struct.pack("<4sI4s", b"RIFF", HEADER_BYTES - 8 + size, b"WAVE") + form + data
 
@@ -209,16 +214,16 @@ class Recording:
             self.on_failed(error)
 
 
-def _samples(block: Frames, *, stereo: bool) -> NDArray[np.int16]:
+def _samples(block: Frames, length: int, *, stereo: bool) -> NDArray[np.int16]:
     """What to write: int16 (n,), or interleaved."""
     ticks = sum(missing + 1 for missing, _, _ in block)
-    samples = np.zeros((ticks * FRAME, 2 if stereo else 1), np.int16)
+    samples = np.zeros((ticks * length, 2 if stereo else 1), np.int16)
     position = 0
     for missing, far, sent in block:
-        position += missing * FRAME
+        position += missing * length
         if far is not None:
-            samples[position : position + FRAME, 0] = far
+            samples[position : position + length, 0] = far
         if sent is not None and stereo:
-            samples[position : position + FRAME, 1] = sent
-        position += FRAME
+            samples[position : position + length, 1] = sent
+        position += length
     return samples.reshape(-1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtp.recording import FRAME, MAX_MISSING_FRAMES, RATE
+from rtp.recording import FRAMES_A_SECOND, MAX_MISSING_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +29,27 @@ LONGEST_CHUNK_MS = 1000
 
 
 class RecordingStream:
-    """An async iterator of int16 (n, channels) at 8,000 Hz, until either side closes it, or the reader is too slow.
+    """An async iterator of int16 (n, channels), until either side closes it, or the reader is too slow.
 
     All pieces but the last are equally long.
     """
 
-    def __init__(self, *, stereo: bool = True, chunk_ms: int = 200, max_seconds: float = 10.0) -> None:
+    def __init__(
+        self, *, stereo: bool = True, chunk_ms: int = 200, max_seconds: float = 10.0, sample_rate: int = 8000
+    ) -> None:
         """Args:
             stereo: both sides, the far end left; else the far end alone.
             chunk_ms: length of the pieces, a multiple of 20 up to 1000.
             max_seconds: most that waits to be read.
+            sample_rate: of the recording, to its end.
 
         Raises:
             ValueError: another length.
         """
         if chunk_ms % TICK_MS or not TICK_MS <= chunk_ms <= LONGEST_CHUNK_MS:
             raise ValueError(f"a piece lasts a multiple of {TICK_MS} up to {LONGEST_CHUNK_MS} ms, not {chunk_ms}")
+        self.rate = sample_rate
+        self._frame = sample_rate // FRAMES_A_SECOND
         self.stereo = stereo
         self.samples = 0
         """Length so far, in samples of each channel."""
@@ -64,7 +69,7 @@ class RecordingStream:
     @property
     def seconds(self) -> float:
         """Length so far, read or not."""
-        return self.samples / RATE
+        return self.samples / self.rate
 
     @property
     def closed(self) -> bool:
@@ -104,7 +109,7 @@ class RecordingStream:
         missing = min(missing, MAX_MISSING_FRAMES)
         self._frames.append((missing, None, None) if self.paused else (missing, far, sent if self.stereo else None))
         self._ticks += missing + 1
-        self.samples += (missing + 1) * FRAME
+        self.samples += (missing + 1) * self._frame
         if self._ticks >= self._per_chunk:
             self._wake()
 
@@ -131,7 +136,7 @@ class RecordingStream:
         return self._piece(min(self._per_chunk, self._ticks))
 
     def _piece(self, ticks: int) -> NDArray[np.int16]:
-        samples = np.zeros((ticks, FRAME, 2 if self.stereo else 1), np.int16)
+        samples = np.zeros((ticks, self._frame, 2 if self.stereo else 1), np.int16)
         frames, at = self._frames, 0
         while at < ticks:
             missing, far, sent = frames[0]
@@ -147,7 +152,7 @@ class RecordingStream:
                 samples[at, :, 1] = sent
             at += 1
         self._ticks -= ticks
-        return samples.reshape(ticks * FRAME, -1)
+        return samples.reshape(ticks * self._frame, -1)
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,11 +14,15 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Downsampler", "Upsampler", "saturate"]
+__all__ = ["DOWN_DELAY", "UP_DELAY", "Downsampler", "Upsampler", "saturate"]
 
 TAPS = 32
 BEFORE = TAPS // 2 - 1
 """Input samples that lie before the two between which the filter interpolates."""
+UP_DELAY = TAPS - 1 - BEFORE
+"""Samples at 8,000 Hz by which what an `Upsampler` gives is late,"""
+DOWN_DELAY = BEFORE
+"""and by which what a `Downsampler` gives is."""
 
 
 def _half_band() -> NDArray[np.float32]:

@@ -175,4 +175,4 @@ def lost(reception: Reception, row: int) -> int:
 
 def is_audio(packets: Packets) -> NDArray[np.bool_]:
     """bool (n,): the packet carries audio, and no event or description of noise."""
-    return np.asarray(packets.kind <= Kind.PCMA)
+    return np.asarray(packets.kind < Kind.EVENT)

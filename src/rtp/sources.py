@@ -1,4 +1,8 @@
-"""Where a stream's audio comes from: anything that hands out 8 kHz int16 samples when the clock asks."""
+"""Where a stream's audio comes from: anything that hands out int16 samples when the clock asks.
+
+A source has 8,000 samples a second, or what its attribute ``sample_rate`` says, which may be 16,000; `rtp.rates`
+converts it where the stream has another.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArraySource", "AudioSource", "LoopedSource", "close_source"]
+__all__ = ["NARROW", "ArraySource", "AudioSource", "LoopedSource", "close_source"]
 
 logger = logging.getLogger(__name__)
+
+NARROW = 8000
+"""Samples a second of a source that does not say."""
 
 
 class AudioSource(Protocol):
@@ -44,7 +51,7 @@ def close_source(source: AudioSource) -> None:
 class ArraySource:
     """Samples that are all there already."""
 
-    def __init__(self, samples: NDArray[np.int16]) -> None:
+    def __init__(self, samples: NDArray[np.int16], sample_rate: int = NARROW) -> None:
         """int16 (n,); not copied.
 
         Raises:
@@ -54,6 +61,7 @@ class ArraySource:
             raise ValueError(f"samples are {samples.dtype} {samples.shape}, not int16 (n,)")
         self._samples = samples
         self._position = 0
+        self.sample_rate = sample_rate
 
     @property
     def total_samples(self) -> int:
@@ -75,11 +83,12 @@ class ArraySource:
 class LoopedSource:
     """Samples again and again."""
 
-    def __init__(self, samples: NDArray[np.int16], total_samples: int | None = None) -> None:
+    def __init__(self, samples: NDArray[np.int16], total_samples: int | None = None, sample_rate: int = NARROW) -> None:
         """
         Args:
             samples: int16 (n,), n >= 1; not copied.
             total_samples: when to stop; None: never.
+            sample_rate: 8,000 or 16,000.
 
         Raises:
             ValueError: another type or shape.
@@ -89,6 +98,7 @@ class LoopedSource:
         self._samples = samples
         self._total = total_samples
         self._position = 0
+        self.sample_rate = sample_rate
 
     @property
     def total_samples(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtp.rates import WIDE, doubled
 from rtp.resample import Downsampler
 
 if TYPE_CHECKING:
@@ -25,16 +26,16 @@ __all__ = ["MAX_MARKS", "PREFETCH_MS", "Mark", "Speech"]
 
 RATE = 8000
 FADE = 40
-"""Samples in which what is cleared fades out: 5 ms."""
+"""Samples at 8,000 Hz in which what is cleared fades out: 5 ms."""
 PREFETCH_MS = 40
 """Collected before the first sample goes out after a pause: what jitter of small pieces needs."""
-TICK = 160
+TICK_MS = 20
 GAP_SECONDS = 1.0
 """Speech that goes on within this time after it had run out, without a mark between, was meant to be without a gap."""
 MAX_MARKS = 1000
 """Most marks that wait."""
-SLICE = RATE // 2
-"""Most samples converted at once: a millisecond's work."""
+SLICE_SECONDS = 0.5
+"""Most that is converted at once: a millisecond's work."""
 
 
 class Mark:
@@ -81,32 +82,36 @@ class Speech:
         self,
         *,
         rate: int = RATE,
+        line: int = RATE,
         max_seconds: float = 30.0,
         prefetch_ms: int = PREFETCH_MS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         rate: of what is written, 8000 or 16000.
+        line: of the stream; see `follow`.
         max_seconds: most that may be queued; `write` waits for room.
         prefetch_ms: see `PREFETCH_MS`; 0 sends at the next tick whatever there is.
         clock: for underruns.
         """
         self.rate = rate
+        self.sample_rate = min(rate, line)
+        """At which it is read, and counts: no faster than it is written."""
         self.played = 0
-        """Samples at 8,000 Hz that have gone out."""
+        """Samples that have gone out."""
         self.underruns = 0
         """Times that it ran out in the middle, and a gap was heard: see `GAP_SECONDS`."""
         self.thrown_away = 0
-        """Samples at 8,000 Hz that were cleared."""
+        """Samples that were cleared."""
         self.closed = False
         self.on_written: Callable[[], None] | None = None
         """There is something to play; for the stream."""
         self.on_mark: Callable[[Mark], None] | None = None
         """Called on the loop with each mark that is played or cleared, in their order."""
         self._clock = clock
-        self._factor = rate // RATE
-        self._max = max(int(max_seconds * RATE), TICK)
-        self._prefetch = prefetch_ms * RATE // 1000
+        self._max_seconds = max(max_seconds, TICK_MS / 1000)
+        self._prefetch_ms = prefetch_ms
+        self._measure()
         self._queue: deque[NDArray[np.int16] | Mark] = deque()
         self._queued = 0
         self._marks = 0
@@ -121,9 +126,37 @@ class Speech:
         self._room: asyncio.Future[None] | None = None
         self._wanted_room = 0
         self._turn = asyncio.Lock()
-        self._downsample = Downsampler() if rate != RATE else None
+        self._downsample = Downsampler() if rate != self.sample_rate else None
         self._odd = np.zeros(0, np.int16)
         self._settled: list[tuple[Mark, int, bool]] = []
+
+    def _measure(self) -> None:
+        rate = self.sample_rate
+        self._factor = self.rate // rate
+        self._max = int(self._max_seconds * rate)
+        self._prefetch = self._prefetch_ms * rate // 1000
+        self._fade_samples = FADE * rate // RATE
+        self._slice = int(SLICE_SECONDS * rate)
+        self._tick = TICK_MS * rate // 1000
+
+    def follow(self, line: int) -> None:
+        """For the stream, whose rate is ``line`` from now on: what is queued is converted, what comes is not to be."""
+        rate = min(self.rate, line)
+        if rate == self.sample_rate:
+            return
+        self.sample_rate = rate
+        self._measure()
+        faster = rate == WIDE
+        self._downsample = None if faster else Downsampler()
+        self._odd = self._odd[:0]
+        for place, item in enumerate(self._queue):
+            if isinstance(item, np.ndarray):
+                self._queue[place] = doubled(item) if faster else Downsampler()(item[: len(item) & ~1])
+        self._queued = sum(len(item) for item in self._queue if isinstance(item, np.ndarray))
+        for name in ("played", "thrown_away"):
+            setattr(self, name, getattr(self, name) * 2 if faster else getattr(self, name) // 2)
+        self._fade = None
+        self._make_room(only_if_there_is=True)
 
     # ---- for who speaks ----------------------------------------------------------------------------------------------
 
@@ -135,7 +168,7 @@ class Speech:
     @property
     def queued_seconds(self) -> float:
         """How much waits."""
-        return self._queued / RATE
+        return self._queued / self.sample_rate
 
     async def write(self, samples: NDArray[np.int16] | bytes) -> bool:
         """Queues all of it, and waits while there is no room. Writers take turns.
@@ -236,8 +269,8 @@ class Speech:
         limit = (self._max - self._queued) * self._factor
         wanted = pcm[: max(0, limit)]
         taken = len(wanted)
-        for start in range(0, taken, SLICE * self._factor):
-            self._append(self._converted(wanted[start : start + SLICE * self._factor]))
+        for start in range(0, taken, self._slice * self._factor):
+            self._append(self._converted(wanted[start : start + self._slice * self._factor]))
         if self._queued and self.on_written is not None:
             self.on_written()
         return taken
@@ -278,7 +311,7 @@ class Speech:
 
     def _faded(self) -> NDArray[np.int16] | None:
         pieces: list[NDArray[np.int16]] = []
-        wanted = FADE
+        wanted = self._fade_samples
         for item in self._queue:
             if isinstance(item, np.ndarray) and wanted:
                 pieces.append(item[:wanted])
@@ -352,7 +385,7 @@ class Speech:
         """Enough has been collected, or what there is has waited as long as enough would, or nothing is to follow."""
         if not self._queue:
             return False
-        self._collected_for += TICK
+        self._collected_for += self._tick
         return (
             self._queued >= self._prefetch or self._collected_for > self._prefetch or isinstance(self._queue[-1], Mark)
         )

@@ -68,6 +68,8 @@ class Counters(Columns):
 class StreamStatistics:
     """A snapshot of one stream. Packets unless another unit is named."""
 
+    codec: str = ""
+    """What is sent; empty before that is agreed on."""
     packets_sent: int = 0
     send_errors: int = 0
     """The system refused to send: no route, a full buffer, a firewall."""

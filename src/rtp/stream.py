@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from rtp.codecs import CODECS
 from rtp.dtmf import EventReceiver, EventSender, EventToSend, duration_samples
 from rtp.ears import Ears
 from rtp.endpoint import Endpoint, endpoint_of, reached_from
@@ -13,12 +14,14 @@ from rtp.g711 import Law
 from rtp.jitter import FRAME
 from rtp.packing import PTIMES
 from rtp.playback import Playback, PlaybackQueue, PlaybackResult
+from rtp.rates import WIDE
 from rtp.receive import Kind
 from rtp.srtp import Cipher
 from rtp.statistics import StreamStatistics
+from rtp.wideband import Coders, is_coded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Collection, Container, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -40,7 +43,7 @@ __all__ = ["AlreadyTalking", "Playback", "PlaybackResult", "RtpStream", "StreamS
 logger = logging.getLogger(__name__)
 
 RATE = 8000
-KINDS = {"PCMU": Kind.PCMU, "PCMA": Kind.PCMA, "CN": Kind.NOISE}
+KINDS = {**{name: codec.kind for name, codec in CODECS.items()}, "CN": Kind.NOISE}
 NOISE_PAYLOAD_TYPE = 13
 """Comfort noise (RFC 3389 §4). Gateways send it without having said so, and it can mean nothing else."""
 
@@ -66,6 +69,12 @@ class RtpStream:
         self.ptime_ms = 20
         self.endpoint: Endpoint | None = None
         """Where packets go: the SDP address, or the one latched on to."""
+        self.codec = ""
+        """What is sent; empty before it is configured."""
+        self.rate = RATE
+        """Samples a second of what it plays and hears: 16,000 once it has a wideband codec."""
+        self.coders: Coders | None = None
+        """Its own encoder and decoders, where a codec needs them; for the engine."""
         self.queue = PlaybackQueue(RATE)
         self.sinks: list[AudioSink] = []
         self.events: deque[tuple[Playback, EventSender]] = deque()
@@ -118,7 +127,7 @@ class RtpStream:
 
         Args:
             remote: numeric host, and port 1..65535, of the far end's SDP.
-            codec: "PCMU" or "PCMA", what is sent.
+            codec: "PCMU", "PCMA" or "G722", what is sent.
             payload_type: 0..127, what is sent.
             receive_payload_types: codec by each payload type that may come; also "CN", comfort noise.
             dtmf_payload_type: for telephone events sent; None: the far end takes none.
@@ -131,13 +140,14 @@ class RtpStream:
         Raises:
             ValueError: an address that is not numeric or not of the local address's family; an unknown codec; another
                 length of packets; keys that cannot be used.
+            ImportError: the package of a codec is not installed.
         """
         if self.closed:
             return
         endpoint = endpoint_of(reached_from(self.local_host, remote))
         if endpoint.family != self.ports.rtp.family:
             raise ValueError(f"{remote[0]} cannot be reached from {self.local_host}: other address family")
-        law = Law[_known(codec, Law.__members__)]
+        codec = _known(codec, CODECS)
         kinds = {NOISE_PAYLOAD_TYPE: Kind.NOISE}
         kinds |= {number: KINDS[_known(name, KINDS)] for number, name in receive_payload_types.items()}
         if dtmf_receive_payload_type is not None:
@@ -145,6 +155,7 @@ class RtpStream:
         if ptime_ms not in PTIMES:
             raise ValueError(f"packets of {ptime_ms} ms: not one of {', '.join(map(str, PTIMES))}")
         self._encrypt(srtp)
+        self._agree(codec, receive_payload_types.values())
         if remote != self._signalled:
             self._signalled = remote
             self.endpoint = endpoint
@@ -156,7 +167,29 @@ class RtpStream:
         self.event_payload_type = dtmf_payload_type
         self.sending = send
         self.ptime_ms = ptime_ms
+        law = Law.PCMA if codec == "PCMA" else Law.PCMU  # of no matter where the stream has coders
         self._engine.apply(self, law, payload_type, kinds, receive=receive)
+
+    def _agree(self, codec: str, receive: Collection[str]) -> None:
+        """The codecs from now on; what plays and who listens follow the rate."""
+        self.codec = codec
+        was_wide = self.coders is not None
+        if is_coded(codec, receive):
+            coders = self.coders or Coders()
+            coders.agree(codec, receive)
+            self.coders = coders
+        else:
+            self.coders = None
+        if was_wide == (self.coders is not None):
+            return
+        self.rate = RATE if self.coders is None else WIDE
+        self._engine.widened(self)
+        self.queue.rerate(self.rate)
+        self.ears.rerate(self.rate)
+        for audio in self._speakers:
+            audio.speech.follow(self.rate)
+        if self.talker is not None:
+            self.talker.voice.follow(self.rate)
 
     def _encrypt(self, keys: tuple[MasterKey, MasterKey] | None) -> None:
         if keys is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtp.listener import PATIENCE_FRAMES, Listener
-from rtp.resample import Downsampler
+from rtp.resample import Downsampler, Upsampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,10 @@ TRIM_FRAMES = 50
 class Voice:
     """Frames on their way from a person to the stream."""
 
-    def __init__(self, *, rate: int, prefetch: int = PREFETCH_FRAMES, max_frames: int = MAX_FRAMES) -> None:
+    def __init__(
+        self, *, rate: int, line: int = 8000, prefetch: int = PREFETCH_FRAMES, max_frames: int = MAX_FRAMES
+    ) -> None:
+        self.rate = rate
         self.frame_samples = rate // 50
         self.received = 0
         """Frames written."""
@@ -38,7 +41,7 @@ class Voice:
         """Times that silence went out since the next frame came too late."""
         self.discarded = 0
         """Frames that came too early to be sent in time."""
-        self._downsample = Downsampler() if rate != 8000 else None
+        self._convert: Downsampler | Upsampler | None = None
         self._frames: deque[NDArray[np.int16]] = deque()
         self._prefetch = prefetch
         self._max = max_frames
@@ -47,6 +50,12 @@ class Voice:
         self._collected_for = 0  # ticks since the first frame collected
         self._reads = 0
         self._lowest = max_frames
+        self.follow(line)
+
+    def follow(self, line: int) -> None:
+        """For the stream, whose rate is ``line`` from now on."""
+        self._frames.clear()
+        self._convert = None if self.rate == line else Upsampler() if line > self.rate else Downsampler()
 
     @property
     def muted(self) -> bool:
@@ -69,7 +78,7 @@ class Voice:
         if len(samples) != self.frame_samples:
             raise ValueError(f"a frame has {self.frame_samples} samples, not {len(samples)}")
         self.received += 1
-        frame = np.array(samples, np.int16) if self._downsample is None else self._downsample(samples)
+        frame = np.array(samples, np.int16) if self._convert is None else self._convert(samples)
         if self._muted:
             return
         if len(self._frames) >= self._max:
@@ -118,12 +127,14 @@ class Talker(Listener):
         self,
         *,
         rate: int = 8000,
+        line: int = 8000,
         max_frames: int = 50,
         patience: int = PATIENCE_FRAMES,
         prefetch: int = PREFETCH_FRAMES,
     ) -> None:
         """Args:
             rate: of both directions, one of `rtp.listener.LIVE_RATES`.
+            line: of the stream, likewise.
             max_frames: frames kept for a slow reader.
             patience: frames; see `Listener.stalled`.
             prefetch: frames collected before the first goes out.
@@ -132,7 +143,7 @@ class Talker(Listener):
             ValueError: another rate.
         """
         super().__init__(rate=rate, both=False, max_frames=max_frames, patience=patience)
-        self.voice = Voice(rate=rate, prefetch=prefetch)
+        self.voice = Voice(rate=rate, line=line, prefetch=prefetch)
 
     def say(self, samples: NDArray[np.int16]) -> None:
         """One frame of 20 ms, int16 (rate / 50,), at the pace of the clock; what comes much faster is thrown away.

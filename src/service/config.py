@@ -150,7 +150,7 @@ class ServerSettings(BaseSettings):
     )
     codecs: Annotated[tuple[str, ...], BeforeValidator(values.codecs)] = Field(
         default=("PCMU", "PCMA"),
-        description="Codecs to offer, the preferred one first.",
+        description="Codecs to offer, the preferred one first: PCMU, PCMA, G722 (sipcore[g722]).",
         json_schema_extra={"metavar": "NAME,NAME"},
     )
     user_agent: str = Field(

@@ -14,6 +14,7 @@ from service.errors import PlaybackCancelled
 from service.line import Line
 from service.status import Status, StatusType
 from sipcore.errors import InvalidAudio, NoOngoingCall
+from sipcore.sounds import Samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,33 +41,33 @@ def check_size(wav_files: Sequence[bytes], limit: int) -> None:
         )
 
 
-async def decode(wav_files: Sequence[bytes]) -> list[NDArray[np.int16]]:
-    """Each file as int16 samples (n,), mono, 8,000 Hz, n >= 1.
+async def decode(wav_files: Sequence[bytes], rate: int = 8000) -> list[NDArray[np.int16]]:
+    """Each file as int16 samples (n,), mono, at that rate, n >= 1.
 
     Raises:
         InvalidAudio: a file holds no audio, or the hours are too many; the field says which.
     """
     abandoned = threading.Event()
     if sum(len(data) for data in wav_files) <= INLINE_BYTES and all(map(decodes_quickly, wav_files)):
-        return _decode(wav_files, abandoned)
+        return _decode(wav_files, rate, abandoned)
     try:
-        return await asyncio.to_thread(_decode, wav_files, abandoned)
+        return await asyncio.to_thread(_decode, wav_files, rate, abandoned)
     finally:
         abandoned.set()  # a thread is not cancelled with its request
 
 
-def _decode(wav_files: Sequence[bytes], abandoned: threading.Event) -> list[NDArray[np.int16]]:
+def _decode(wav_files: Sequence[bytes], rate: int, abandoned: threading.Event) -> list[NDArray[np.int16]]:
     samples: list[NDArray[np.int16]] = []
     left = float(MAX_SECONDS)
     for number, data in enumerate(wav_files):
         try:
-            samples.append(load_wav(data, max_seconds=left, abandoned=abandoned.is_set))
+            samples.append(load_wav(data, rate, max_seconds=left, abandoned=abandoned.is_set))
         except TooLong as error:
             reason = f"all files together are longer than {MAX_SECONDS // 3600} hours"
             raise InvalidAudio(reason, field=f"wav_files[{number}]") from error
         except AudioError as error:
             raise InvalidAudio(str(error), field=f"wav_files[{number}]") from error
-        left -= len(samples[-1]) / 8000
+        left -= len(samples[-1]) / rate
     return samples
 
 
@@ -85,7 +86,8 @@ async def play_wav_files(line: Line, wav_files: Sequence[bytes], *, expected_cal
         return refusal
     intended = line.ongoing
     async with line.playback_lock:
-        samples = await decode(wav_files)
+        rate = intended.call.sample_rate if intended is not None else 8000
+        samples = await decode(wav_files, rate)
         if (refusal := line.no_session()) is not None:
             return refusal
         ongoing = line.connected_call("SipPlayWavFiles")
@@ -95,7 +97,8 @@ async def play_wav_files(line: Line, wav_files: Sequence[bytes], *, expected_cal
             error = NoOngoingCall("The call ended before its files were decoded")
             return line.record(line.status(StatusType.NO_ONGOING_CALL, error=error))
         try:
-            playback = ongoing.call.play(*samples)
+            sounds = samples if rate == 8000 else [Samples(each, rate) for each in samples]
+            playback = ongoing.call.play(*sounds)
         except NoOngoingCall as error:  # it is ending at this moment
             return line.record(line.status(StatusType.NO_ONGOING_CALL, ongoing.identity, error=error))
     return await _play(line, ongoing, playback)

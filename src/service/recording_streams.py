@@ -76,6 +76,7 @@ class Started:
 
     recording_id: str
     config: RecordingConfig
+    rate: int = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class RecordingStreams:
     async def _write(
         self, ongoing: OngoingCall, recording_id: str, recording: RecordingStream, config: RecordingConfig, send: Send
     ) -> None:
-        await send(Started(recording_id, config))
+        await send(Started(recording_id, config, recording.rate))
         position = 0
         async for samples in recording:
             await send(Chunk(samples.astype("<i2", copy=False).tobytes(), position))

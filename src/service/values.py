@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from sipcore.config import missing_extra
 from sipcore.errors import InvalidRequest
 from sipcore.protocol.addresses import parse_name_server
 from sipcore.protocol.sources import parse_sources
@@ -71,8 +72,10 @@ def codecs(value: object) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ValueError("must be names of codecs, separated by commas")
     codecs = tuple(name.strip().upper() for name in names)
-    if not codecs or not set(codecs) <= {"PCMU", "PCMA"} or len(set(codecs)) < len(codecs):
-        raise ValueError("must name PCMU, PCMA or both, separated by a comma, the preferred one first")
+    if not codecs or not set(codecs) <= {"PCMU", "PCMA", "G722"} or len(set(codecs)) < len(codecs):
+        raise ValueError("must name one or more of PCMU, PCMA and G722, separated by commas, the preferred one first")
+    for missing in filter(None, map(missing_extra, codecs)):
+        raise ValueError(f"needs an extra that is not installed: pip install '{missing}'")
     return codecs
 
 

@@ -70,7 +70,7 @@ from sipcore.presets import Preset, preset, preset_names
 from sipcore.protocol.admission import TrafficStatistics
 from sipcore.protocol.identity import Caller
 from sipcore.registration import Registration
-from sipcore.sounds import AudioSource, KeyTones, Mixed, Tone
+from sipcore.sounds import AudioSource, KeyTones, Mixed, Samples, Tone
 from sipcore.transfer import ReferRequest, Transfer
 from sipcore.tuning import tune_interpreter
 from sipcore.useragent import UserAgent
@@ -132,6 +132,7 @@ __all__ = [
     "RegistrationTimeout",
     "RequestRejected",
     "RequestTimeout",
+    "Samples",
     "ServerUnreachable",
     "SipError",
     "TalkInProgress",

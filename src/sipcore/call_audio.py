@@ -49,8 +49,10 @@ class CallAudio(ABC):
 
         Args:
             sources: paths or bytes of anything libsndfile reads, decoded while it plays when it is long; int16 arrays
-                (samples,) at 8,000 Hz; :class:`~sipcore.Tone`, :class:`~sipcore.KeyTones`, :class:`~sipcore.Mixed`;
-                or anything with the methods of :class:`~sipcore.AudioSource`. They play one behind the other.
+                (samples,) at 8,000 Hz; :class:`~sipcore.Samples` at a rate of their own; :class:`~sipcore.Tone`,
+                :class:`~sipcore.KeyTones`, :class:`~sipcore.Mixed`; or anything with the methods of
+                :class:`~sipcore.AudioSource`. They play one behind the other. What has another rate than the call's
+                `sample_rate` is converted.
             loop: again and again, until the result is cancelled: files and arrays only.
             gain_db: louder or softer, in decibels; what would be too loud is clipped.
 
@@ -60,6 +62,11 @@ class CallAudio(ABC):
             InvalidRequest: at once, or when awaited: what cannot be repeated shall be.
         """
         return self._flowing_media().play(*sources, loop=loop, gain_db=gain_db)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second of the call's audio: 16,000 with a wideband codec, else 8,000; a re-INVITE may change it."""
+        return self._media.rate if self._media is not None else 8000
 
     def mute(self) -> None:
         """Sends silence instead of what is played; RTP goes on. Idempotent."""
@@ -103,7 +110,7 @@ class CallAudio(ABC):
         audio.write(samples)`` says something, ``audio.clear()`` stops at once, ``audio.mark()`` tells what was played.
 
         Args:
-            rate: 8000 or 16000 Hz, both ways.
+            rate: 8000 or 16000 Hz, both ways; where it is the call's own, nothing is converted.
             frame_ms: length of the frames heard, a multiple of 20 up to 500.
             max_frames: ticks of 20 ms kept for a slow reader; beyond, the oldest are dropped.
             patience: ticks after which a reader that is always behind has ``stalled`` and is let go; None: never.
@@ -144,10 +151,11 @@ class CallAudio(ABC):
         return self._flowing_media().talk(rate, max_frames)
 
     def record(self, path: str | Path, *, stereo: bool = False, replace: bool = True) -> Recording:
-        """Writes the call to a wav file (16 bit, 8,000 Hz) from now to the end of the call, or until it is closed.
+        """Writes the call to a wav file from now to the end of the call, or until it is closed.
 
-        The file is as long as the time that it took: what was lost is silence in it. When it cannot go on, a full disk
-        for instance, the call gets a :class:`~sipcore.events.RecordingFailed` and goes on.
+        The file has 16 bit, at the `sample_rate` that the call has now, to its end. It is as long as the time that it
+        took: what was lost is silence in it. When it cannot go on, a full disk for instance, the call gets
+        a :class:`~sipcore.events.RecordingFailed` and goes on.
 
         Args:
             path: the file.
@@ -168,7 +176,8 @@ class CallAudio(ABC):
     def record_stream(self, *, stereo: bool = True, chunk_ms: int = 200, max_seconds: float = 10.0) -> RecordingStream:
         """The call as :meth:`record` would write it, for a program to take piece by piece, to the end of the call.
 
-        Iterate it: int16 arrays (n, channels) at 8,000 Hz, the far end in column 0 and what is sent to it in column 1.
+        Iterate it: int16 arrays (n, channels) at its ``rate``, which is the `sample_rate` that the call has now, the
+        far end in column 0 and what is sent to it in column 1.
         A reader that is ``max_seconds`` behind ends it, with its ``error``; what waits then is whole, and can be read.
 
         Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sipcore.errors import InvalidRequest
 
-__all__ = ["Account", "CallPolicy", "Limits", "Timers", "TlsConfig", "UserAgentConfig"]
+__all__ = ["Account", "CallPolicy", "Limits", "Timers", "TlsConfig", "UserAgentConfig", "missing_extra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class TlsConfig:
 def has_srtp() -> bool:
     """Whether the extra ``sipcore[srtp]`` is installed."""
     return importlib.util.find_spec("pylibsrtp") is not None
+
+
+EXTRAS: Mapping[str, tuple[str, str]] = {"G722": ("g722", "G722")}
+"""Codecs that need an extra of this package, and the module that it brings."""
+
+
+def missing_extra(codec: str) -> str:
+    """What has to be installed for a codec: ``sipcore[g722]``; empty: nothing."""
+    extra, module = EXTRAS.get(codec, ("", ""))
+    return f"sipcore[{extra}]" if module and importlib.util.find_spec(module) is None else ""
+
+
+def _check_extras(codecs: tuple[str, ...]) -> None:
+    for codec in codecs:
+        missing = missing_extra(codec)
+        if missing:
+            raise InvalidRequest(f"codecs: {codec} needs an extra: pip install '{missing}'", field="codecs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +166,8 @@ class Account:
     invite_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """More header fields of each INVITE that opens a call; those given for a call win over them."""
     codecs: tuple[str, ...] = ()
-    """Audio codecs of this account's calls, best first; empty: the agent's."""
+    """Audio codecs of this account's calls, best first: ``PCMU``, ``PCMA``, ``G722`` (which needs the extra
+    ``sipcore[g722]``); empty: the agent's."""
     numbers: tuple[str, ...] = ()
     """Further user parts that calls for this account come with; ``*``: any that no other account has."""
     country_code: str = ""
@@ -175,6 +194,7 @@ class Account:
 
         parse_account(self.address)
         check_account(self)
+        _check_extras(self.codecs)
         if self.outbound_proxy:
             parse_outbound_proxy(self.outbound_proxy)
         if self.dtmf_detection not in ("events", "inband", "both"):
@@ -241,7 +261,7 @@ class UserAgentConfig:
     user_agent: str = ""
     """User-Agent/Server header; empty: ``sipcore/<version>``."""
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
-    """Audio codecs offered, best first."""
+    """Audio codecs offered, best first: ``PCMU``, ``PCMA``, ``G722`` (which needs the extra ``sipcore[g722]``)."""
     ring_timeout: float = 60.0
     """Seconds an outgoing call may ring before it is cancelled."""
     rtp_timeout: float = 60.0
@@ -285,6 +305,7 @@ class UserAgentConfig:
         for server in self.nameservers:
             parse_name_server(server)
         parse_sources(self.allow_from, field="allow_from")
+        _check_extras(self.codecs)
         if self.symmetric_rtp not in ("auto", "strict", "any-port"):
             raise InvalidRequest("symmetric_rtp: must be auto, strict or any-port", field="symmetric_rtp")
         if self.quality_interval and self.quality_interval < 0.1:

@@ -161,17 +161,22 @@ class CallMedia:
         """For how long all that was sent has been refused (ICMP)."""
         return self._stream.seconds_refused()
 
+    @property
+    def rate(self) -> int:
+        """Samples a second of what is sent and heard: 16,000 with a wideband codec, else 8,000."""
+        return self._stream.rate
+
     # -- out -------------------------------------------------------------------------------------------------------
 
     def play(self, *sources: AudioInput, loop: bool = False, gain_db: float = 0.0) -> Playback:
         """Queues audio; what is there already at once, files as soon as their beginning is decoded (off the loop's
         thread), in this order."""
-        playback = Playback()
+        playback, rate = Playback(), self._stream.rate
         waiting = self._last is not None and not self._last.done()
-        if not waiting and not any(needs_reading(source) for source in sources):
-            playback.queue(self._stream.play(open_sounds(sources, loop=loop, gain_db=gain_db)))
+        if not waiting and not any(needs_reading(source, rate) for source in sources):
+            playback.queue(self._stream.play(open_sounds(sources, loop=loop, gain_db=gain_db, rate=rate)))
         else:
-            opening = partial(open_sounds, sources, loop=loop, gain_db=gain_db)
+            opening = partial(open_sounds, sources, loop=loop, gain_db=gain_db, rate=rate)
             self._last = asyncio.create_task(self._open(playback, opening, self._last if waiting else None))
             playback.prepare(self._last)
         return playback
@@ -243,6 +248,7 @@ class CallMedia:
         """The far end's audio, and a way to answer it, until it or the stream closes."""
         audio = AudioStream(
             rate=rate,
+            line=self._stream.rate,
             frame_ms=frame_ms,
             max_frames=max_frames,
             patience=patience,
@@ -261,7 +267,7 @@ class CallMedia:
 
     def talk(self, rate: int, max_frames: int) -> Talker:
         """Sends what is said instead of what plays, until the talker or the stream closes."""
-        talker = Talker(rate=rate, max_frames=max_frames)
+        talker = Talker(rate=rate, line=self._stream.rate, max_frames=max_frames)
         try:
             self._stream.talk(talker)
         except AlreadyTalking:
@@ -272,14 +278,16 @@ class CallMedia:
         self, path: str | Path, failed: Callable[[Recording, OSError], None], *, stereo: bool, replace: bool
     ) -> Recording:
         """Writes a wav file until the stream closes."""
-        recording = Recording(Path(path), stereo=stereo, replace=replace)
+        recording = Recording(Path(path), stereo=stereo, replace=replace, sample_rate=self._stream.rate)
         recording.on_failed = lambda error: failed(recording, error)
         self._stream.record(recording)
         return recording
 
     def record_stream(self, *, stereo: bool, chunk_ms: int, max_seconds: float) -> RecordingStream:
         """The same samples, piece by piece, until the stream closes."""
-        recording = RecordingStream(stereo=stereo, chunk_ms=chunk_ms, max_seconds=max_seconds)
+        recording = RecordingStream(
+            stereo=stereo, chunk_ms=chunk_ms, max_seconds=max_seconds, sample_rate=self._stream.rate
+        )
         self._stream.record(recording)
         return recording
 

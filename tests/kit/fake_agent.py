@@ -263,6 +263,8 @@ class FakeCall:
             watcher(event)
         self._watchers.append(watcher)
 
+    sample_rate = 8000
+
     @property
     def state(self) -> CallState:
         if self.ended is not None:

@@ -29,6 +29,7 @@ class SilentStream:
     """Arguments of each ``configure``."""
     playing: list[Playback] = field(default_factory=list)
     event_payload_type: int | None = None
+    rate: int = 8000
     muted: bool = False
     closed: bool = False
     on_dtmf: Callable[[str, int], None] | None = None

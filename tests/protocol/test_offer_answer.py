@@ -65,6 +65,47 @@ def test_the_first_offer_names_all_codecs_and_telephone_event() -> None:
     assert ours(side(["PCMA", "OPUS"]).create_offer()).formats == ["8", "101"]
 
 
+def test_g722_is_said_to_have_a_clock_of_8_khz() -> None:
+    """RFC 3551 §4.5.2: 9, G722/8000, with or without an rtpmap."""
+    dialog = side(["G722", "PCMA"])
+    offer = dialog.create_offer()
+    assert ours(offer).formats == ["9", "8", "101"]
+    assert b"a=rtpmap:9 G722/8000\r\n" in offer
+    media = dialog.accept_answer(body("m=audio 5000 RTP/AVP 9 8"))
+    assert (media.codec, media.payload_type, dict(media.receive_payload_types)) == ("G722", 9, {9: "G722", 8: "PCMA"})
+
+
+def test_a_wideband_codec_comes_only_where_the_answer_names_it() -> None:
+    """RFC 3264 §6.1. A codec that remembers costs more than a table: it is not made ready for nothing."""
+    dialog = side(["G722", "PCMA", "PCMU"])
+    dialog.create_offer()
+    media = dialog.accept_answer(body("m=audio 5000 RTP/AVP 8"))
+    assert (media.codec, dict(media.receive_payload_types)) == ("PCMA", {8: "PCMA", 0: "PCMU"})
+
+
+def test_the_order_of_the_offer_chooses_and_nothing_else_is_answered() -> None:
+    """RFC 3264 §6.1: G.722 is answered where it comes first, never where it was not offered."""
+    dialog = side(["PCMU", "G722"])
+    answer, media = dialog.answer(body("m=audio 5000 RTP/AVP 9 0"))
+    assert (media.codec, ours(answer).formats) == ("G722", ["9"])
+    answer, media = side(["PCMU", "G722"]).answer(body("m=audio 5000 RTP/AVP 0 18"))
+    assert (media.codec, ours(answer).formats) == ("PCMU", ["0"])
+    with pytest.raises(MediaNotAcceptable, match="G722"):
+        side(["G722"]).answer(body("m=audio 5000 RTP/AVP 0 8"))
+    wrong_clock = ("m=audio 5000 RTP/AVP 97", "a=rtpmap:97 G722/16000")
+    with pytest.raises(MediaNotAcceptable):
+        side(["G722"]).answer(body(*wrong_clock))
+
+
+def test_a_new_offer_may_change_the_codec() -> None:
+    """RFC 3264 §8.3.2: numbers keep their meaning, and the next exchange may settle on another codec."""
+    dialog = side(["PCMU", "G722"])
+    assert dialog.answer(body("m=audio 5000 RTP/AVP 0"))[1].codec == "PCMU"
+    assert dialog.answer(body("m=audio 5000 RTP/AVP 9"))[1].codec == "G722"
+    assert ours(dialog.create_offer()).formats == ["9", "0", "101"]
+    assert dialog.accept_answer(body("m=audio 5000 RTP/AVP 0")).codec == "PCMU"
+
+
 def test_an_offer_over_ipv6() -> None:
     """RFC 8866 §5.7, RFC 6157."""
     dialog = side(host="2001:db8::1")

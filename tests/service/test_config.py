@@ -8,6 +8,8 @@ import pytest
 
 from service.config import Endpoint, PortRange, ServerSettings, SettingsError, load_settings
 from service.loops import loop_factory
+from sipcore.config import Account, UserAgentConfig
+from sipcore.errors import InvalidRequest
 
 SAMPLES = {
     "grpc": ("0.0.0.0:6000", Endpoint("0.0.0.0", 6000)),
@@ -119,7 +121,7 @@ def test_toml_types_and_the_file_from_a_variable(tmp_path: Path, monkeypatch: py
         ({"sip": "::1:5060"}, "--sip: must be HOST:PORT"),
         ({"rtp_ports": "9-1"}, "--rtp-ports: must be LO-HI"),
         ({"rtp_ports": "1-70000"}, "--rtp-ports: must be LO-HI"),
-        ({"codecs": "OPUS"}, "--codecs: must name PCMU, PCMA or both"),
+        ({"codecs": "OPUS"}, "--codecs: must name one or more of PCMU, PCMA"),
         ({"advertise": "a b"}, "--advertise: must be a host name or an IP address"),
         ({"ring_timeout": "0"}, "--ring-timeout: should be greater than 0"),
         ({"history_size": "many"}, "--history-size: should be a valid integer"),
@@ -172,6 +174,17 @@ def test_the_token_is_never_shown() -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings({"call_control_token": ["hush-hush"]})
     assert "hush-hush" not in str(raised.value)
+
+
+def test_a_codec_without_its_extra_is_found_out_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipcore.config.EXTRAS", {"G722": ("g722", "no_such_module")})
+    with pytest.raises(SettingsError, match=r"--codecs: needs an extra .*pip install 'sipcore\[g722\]'"):
+        load_settings({"codecs": "PCMA,G722"})
+    with pytest.raises(InvalidRequest, match=r"G722 needs an extra: pip install 'sipcore\[g722\]'"):
+        Account("sip:alice@example.com", codecs=("G722",))
+    with pytest.raises(InvalidRequest):
+        UserAgentConfig(codecs=("G722",))
+    assert load_settings({"codecs": "PCMA"}).codecs == ("PCMA",)
 
 
 def test_srtp_without_its_extra_is_found_out_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

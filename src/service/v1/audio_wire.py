@@ -111,10 +111,10 @@ def recording_response(found: RecordingResponse) -> pb.StreamRecordingResponse:
     match found:
         case Chunk(pcm, position):
             return pb.StreamRecordingResponse(chunk=pb.RecordingChunk(pcm_s16le=pcm, position=position))
-        case RecordingStarted(recording_id, config):
+        case RecordingStarted(recording_id, config, rate):
             started = pb.RecordingStarted(
                 recording_id=recording_id,
-                sample_rate_hz=8000,
+                sample_rate_hz=rate,
                 channels=1 if config.mono else 2,
                 chunk_ms=config.chunk_ms,
             )

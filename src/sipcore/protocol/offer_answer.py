@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NegotiatedMedia", "OfferAnswer"]
 
-CODECS: Mapping[str, int] = MappingProxyType({"PCMU": 0, "PCMA": 8})
-"""Codecs this side has, with their static payload types (RFC 3551 §6)."""
+CODECS: Mapping[str, int] = MappingProxyType({"PCMU": 0, "PCMA": 8, "G722": 9})
+"""Codecs this side has, with their static payload types (RFC 3551 §6). The clock of G.722 is 8,000 Hz, whatever it
+samples at (§4.5.2)."""
 EVENT = "TELEPHONE-EVENT"
 EVENT_PAYLOAD_TYPE = 101
 """What we call telephone-event in our own offers; in answers it is what the offer calls it."""
@@ -61,7 +62,7 @@ class NegotiatedMedia:
     remote_port: int
     remote_rtcp: tuple[str, int] | None
     codec: str
-    """``PCMU`` or ``PCMA``: what this side sends."""
+    """One of `CODECS`: what this side sends."""
     payload_type: int
     """What this side sends it as."""
     receive_payload_types: Mapping[int, str]
@@ -185,7 +186,9 @@ class OfferAnswer:
         event = next((each for each in common if each.name == EVENT), None)
         own_event = next((each for each in offered if each.name == EVENT), None)
         # RFC 3264 §6.1: the peer sends with our numbers; some use the numbers of their own answer instead.
-        receive = {each.payload_type: each.name for each in (*common, *offered) if each.name in _HEARD}
+        # What has to be decoded packet by packet is expected only where the answer names it.
+        named = {each.name for each in common} | {"PCMU", "PCMA"}
+        receive = {each.payload_type: each.name for each in (*common, *offered) if each.name in _HEARD & named}
         held = wanted in _SENDING and audio.direction not in _RECEIVING
         if wanted not in _SENDING and self.current is not None:
             # Having offered nothing to hear, we do not learn whether the peer would listen.
@@ -237,7 +240,7 @@ class OfferAnswer:
         Raises:
             MediaNotAcceptable: there is none.
         """
-        sentence = "the offer has no audio that this side can take (PCMU or PCMA)"
+        sentence = f"the offer has no audio that this side can take ({' or '.join(self._codecs)})"
         plain = None
         for audio in description.media:
             codec = self._codec_of(audio)

@@ -46,6 +46,8 @@ rtp_ports {rtp}
 jitter_buffer_delay 0-1
 module_path {modules}
 module g711.so
+module g722.so
+module opus.so
 module aufile.so
 module sndfile.so
 module srtp.so
@@ -77,8 +79,8 @@ class BaresipOptions:
     ptime: int = 20
     """Milliseconds that its packets hold, and that it asks for."""
     source: Path | None = None
-    """wav file (8,000 Hz, mono, 16 bit) that it speaks; when it ends, so does the call. ``None``: a minute
-    of noise."""
+    """wav file (mono, 16 bit, at the rate of its codec) that it speaks; when it ends, so does the call. ``None``: a
+    minute of noise at 8,000 Hz."""
     rtp_ports: tuple[int, int] = RTP_PORTS
 
 

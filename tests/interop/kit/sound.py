@@ -16,13 +16,14 @@ RATE = 8000
 Pcm = npt.NDArray[np.int16]
 
 
-def speech_like(seconds: float, *, seed: int, rate: int = RATE) -> Pcm:
+def speech_like(seconds: float, *, seed: int, rate: int = RATE, highest: float = 3300) -> Pcm:
     """Noise in the telephone band with the loudness contour of syllables, never silent.
 
     Args:
         seconds: length.
         seed: another seed is another signal, not correlated with the first.
         rate: samples per second.
+        highest: Hz, where its band ends.
 
     Returns:
         int16 samples, mono, peak at 60 % of full scale.
@@ -31,7 +32,7 @@ def speech_like(seconds: float, *, seed: int, rate: int = RATE) -> Pcm:
     count = round(seconds * rate)
     spectrum = np.fft.rfft(random.standard_normal(count))
     frequency = np.fft.rfftfreq(count, 1 / rate)
-    spectrum[(frequency < 300) | (frequency > 3300)] = 0
+    spectrum[(frequency < 300) | (frequency > highest)] = 0
     noise = np.fft.irfft(spectrum, count)
     time = np.arange(count) / rate
     contour = 0.3 + 0.7 * np.abs(np.sin(2 * np.pi * 1.7 * time) * np.sin(2 * np.pi * 0.6 * time + seed))
@@ -55,13 +56,13 @@ def wav_bytes(samples: npt.NDArray[np.int16], folder: Path, *, rate: int = RATE)
     return path.read_bytes()
 
 
-def read_wav(path: Path) -> Pcm:
-    """A mono recording at 8,000 Hz.
+def read_wav(path: Path, expected: int = RATE) -> Pcm:
+    """A mono recording at that rate.
 
     Raises:
         ValueError: it has another rate or more channels.
     """
     samples, rate = soundfile.read(path, dtype="int16")
-    if rate != RATE or samples.ndim != 1:
+    if rate != expected or samples.ndim != 1:
         raise ValueError(f"{path}: {rate} Hz, shape {samples.shape}")
     return np.asarray(samples, dtype=np.int16)

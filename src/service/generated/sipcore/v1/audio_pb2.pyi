@@ -535,7 +535,7 @@ class RecordingStarted(_message.Message):
     recording_id: _builtins.str
     """For PauseRecording and StopRecording."""
     sample_rate_hz: _builtins.int
-    """8000."""
+    """8000, or 16000 in a call with a wideband codec."""
     channels: _builtins.int
     """1 or 2."""
     chunk_ms: _builtins.int
@@ -685,7 +685,7 @@ Global___StopRecordingRequest: _TypeAlias = StopRecordingRequest  # noqa: Y015
 
 @_typing.final
 class Recording(_message.Message):
-    """A recording, 16 bit at 8,000 Hz, as long as the time that was recorded: what was lost is silence in it."""
+    """A recording, 16 bit at 8,000 Hz, or at 16,000 where the call had a wideband codec when it began, as long as the time that was recorded: what was lost is silence in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
