@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import machine, median_of, print_table, raise_file_limit, write_json
-from rtp_senders import EndlessTone
+from rtp_senders import PTIMES, EndlessTone
 
 from rtp.engine import MediaEngine
 
@@ -50,7 +50,13 @@ PHASES = {
     "sources": ["rtp.outgoing:Outgoing._fill_payloads"],
     "encode": ["rtp.outgoing:encode_frames"],
     "headers": ["rtp.outgoing:write_headers"],
-    "send": ["rtp.transmit:KernelTransmitter.send_all", "rtp.transmit:PortableTransmitter.send_all"],
+    "pack": ["rtp.outgoing:collect", "rtp.outgoing:take"],
+    "send": [
+        "rtp.transmit:KernelTransmitter.send_all",
+        "rtp.transmit:PortableTransmitter.send_all",
+        "rtp.transmit:KernelTransmitter.send_some",
+        "rtp.transmit:PortableTransmitter.send_some",
+    ],
     "read": ["rtp.datagrams:KernelReader.read", "rtp.datagrams:PortableReader.read"],
     "classify": ["rtp.incoming:classify"],
     "follow": ["rtp.incoming:follow"],
@@ -131,6 +137,7 @@ async def measure_engine(options: argparse.Namespace, calls: int, *, phases: boo
             payload_type=0,
             receive_payload_types={0: options.codec},
             rtcp=(HOST, far.local_port + 1),
+            ptime_ms=options.ptime,
         )
         if not options.silent:
             stream.play(tones[number % len(tones)])
@@ -138,6 +145,8 @@ async def measure_engine(options: argparse.Namespace, calls: int, *, phases: boo
     def tick() -> None:
         clock.now += PERIOD
         engine.tick(1, 0.0)
+        if options.ptime % 20:
+            engine.half_tick()
 
     for _ in range(WARM_UP_TICKS):
         tick()
@@ -175,7 +184,8 @@ def measure_bare(options: argparse.Namespace, calls: int) -> dict[str, Any]:
         sock.setblocking(False)
         poller.register(sock, select.EPOLLIN)
         sockets.append(sock)
-    packets = [bytearray(172) for _ in range(calls)]
+    packets = [bytearray(12 + 8 * options.ptime) for _ in range(calls)]
+    period = options.ptime / 1000
     sends = [(sock.sendto, packets[number], sockets[number ^ 1].getsockname()) for number, sock in enumerate(sockets)]
     readers = {sock.fileno(): sock.recv_into for sock in sockets}
     inbox = bytearray(2048)
@@ -196,7 +206,7 @@ def measure_bare(options: argparse.Namespace, calls: int) -> dict[str, Any]:
         begin = time.process_time()
         for number in range(options.ticks):
             tick(number)
-        sets.append(1000 * (time.process_time() - begin) / (options.ticks * PERIOD * calls))
+        sets.append(1000 * (time.process_time() - begin) / (options.ticks * period * calls))
     for sock in sockets:
         sock.close()
     return {"calls": calls, "best_ms": min(sets), "median_ms": median_of(sets)}
@@ -239,6 +249,9 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=50, help="ticks of a set (default 50: one second of calls)")
     parser.add_argument("--sets", type=int, default=8, help="sets (default 8)")
     parser.add_argument("--codec", choices=("PCMU", "PCMA"), default="PCMU")
+    parser.add_argument(
+        "--ptime", type=int, choices=PTIMES, default=20, help="milliseconds of audio in a packet (default 20)"
+    )
     parser.add_argument("--silent", action="store_true", help="nothing plays: silence goes both ways")
     parser.add_argument(
         "--no-uring", dest="uring", action="store_false", help="a system call a packet, as where io_uring is forbidden"
@@ -248,7 +261,8 @@ def main() -> None:
     if any(calls % 2 or calls < 2 for calls in options.calls):
         parser.error("streams talk in pairs: --calls wants even numbers")
     facts = machine()
-    print(f"sets of {options.ticks} ticks, on {facts['cores']} x {facts['processor']}, load {os.getloadavg()[0]:.1f}\n")
+    print(f"packets of {options.ptime} ms, sets of {options.ticks} ticks", end=", ")
+    print(f"on {facts['cores']} x {facts['processor']}, load {os.getloadavg()[0]:.1f}\n")
     rows, reports = [], []
     for calls in options.calls:
         engine, split, bare = (run(kind, options, calls) for kind in ("engine", "phases", "bare"))
@@ -273,7 +287,7 @@ def main() -> None:
     if first is not last:
         ratio = last["best_ms"] / first["best_ms"]
         print(f"\na call among {last['calls']} costs x {ratio:.2f} what one among {first['calls']} does")
-    write_json(options.json, {"machine": facts, "load": os.getloadavg(), "results": reports})
+    write_json(options.json, {"machine": facts, "ptime": options.ptime, "load": os.getloadavg(), "results": reports})
     print(f"written to {options.json}")
 
 

@@ -1,4 +1,4 @@
-"""How punctually does it send? N two-way RTP streams of G.711 in 20 ms packets, as their receiver saw them.
+"""How punctually does it send? N two-way RTP streams of G.711, as their receiver saw them.
 
 Three processes: this one; a receiver that takes every packet with the kernel's receive time and sends it back; and
 in turn the senders: `rows`, the engine of this project with its jitter buffers, RTCP and statistics at work; `live` and
@@ -11,6 +11,7 @@ task for each call; `bare`, a loop over sockets that sends prepared packets, whi
   rtp_jitter.py --engine task --calls 50     the asyncio task that people know, beside the bare loop
   rtp_jitter.py --engine live --calls 200    a program on each call; --engine recorded: a file of each call
   rtp_jitter.py --calls 1000 --seconds 60 --rounds 1
+  rtp_jitter.py --ptime 30 --calls 200       packets of 30 ms
   rtp_jitter.py --search                     more and more calls until it breaks
   rtp_jitter.py --rival baresip --calls 50   beside Debian's baresip; --rival pjsua: a pjsua of your own (--pjsua PATH)
   rtp_jitter.py receive                      on another machine; then here:
@@ -20,10 +21,11 @@ task for each call; `bare`, a loop over sockets that sends prepared packets, whi
 How to read the table
 
 \b
-  p50..max   deviation: |time between two packets of a stream - 20 ms|; a jitter buffer has to hold it.
+  p50..max   deviation: |time between two packets of a stream - their ptime|; a jitter buffer has to hold it.
   jitter     RFC 3550's smoothed estimate, median and worst over the streams.
-  late       how far packets lie behind the earliest one of their stream on the ideal 20 ms grid, 99th percentile.
+  late       how far packets lie behind the earliest one of their stream on the ideal grid, 99th percentile.
   gaps       packets missing by sequence number. missed: ticks that ran after the next one's deadline; rivals tell none.
+             The engine ticks each 20 ms whatever packets hold; task and bare each ptime.
   CPU        milliseconds of CPU time of the sender for one second of one call; 1 is a thousandth of a core.
   KiB        memory that the process grew by, for each call (a rival: all of its memory).
   steal      cores that the host of a virtual machine took away meanwhile. Figures of windows with steal say little.
@@ -49,7 +51,7 @@ from rtp_channel import Channel
 from rtp_receiver import listen
 from rtp_report import HEAD, cells, compare, draw, holds, print_summary, summarize, verdict
 from rtp_rivals import call, find
-from rtp_senders import Job, resident_kib, send
+from rtp_senders import PTIMES, Job, resident_kib, send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +98,7 @@ class Plan:
     warm_up: float
     peer: tuple[str, int] | None
     codec: Codec
+    ptime: int
     uvloop: bool
     tuned: bool
     sender_core: int | None
@@ -124,17 +127,18 @@ def run_once(sender: str, plan: Plan) -> dict[str, Any]:
         raise SystemExit(
             f"no receiver at {address[0]} port {address[1]} ({error}): start 'rtp_jitter.py receive' there"
         ) from None
-    channel.send({"calls": plan.calls})
+    channel.send({"calls": plan.calls, "ptime": plan.ptime})
     targets = [(socket.gethostbyname(address[0]), port) for port in channel.receive()["ports"]]
     job = Job(
         sender,
         targets,
         channel.local_host,
         plan.codec.value,
-        plan.uvloop,
-        plan.sender_core,
-        plan.tuned,
-        plan.programs.get(sender, ""),
+        plan.ptime,
+        uvloop=plan.uvloop,
+        affinity=plan.sender_core,
+        tuned=plan.tuned,
+        program=plan.programs.get(sender, ""),
     )
     mouth, mouth_end = context.Pipe()
     process = context.Process(target=call if sender in plan.programs else send, args=(job, mouth_end), daemon=True)
@@ -150,7 +154,7 @@ def run_once(sender: str, plan: Plan) -> dict[str, Any]:
         _wait(plan.seconds, f"{plan.calls} calls, {sender}", process.pid)
         channel.send({"do": "end"})
         mouth.send("end")
-        result = {"sender": sender, "calls": plan.calls, **mouth.recv(), **channel.receive()}
+        result = {"sender": sender, "calls": plan.calls, "ptime": plan.ptime, **mouth.recv(), **channel.receive()}
     except EOFError:
         raise SystemExit(f"{sender} ended before its window did") from None
     result["steal_cores"] = (steal_seconds() - steal) / plan.seconds
@@ -221,6 +225,7 @@ def main(
         str, typer.Option(help="HOST or HOST:PORT of a machine on which 'rtp_jitter.py receive' runs.")
     ] = "",
     codec: Annotated[Codec, typer.Option(help="Of all streams.")] = Codec.PCMU,
+    ptime: Annotated[int, typer.Option(metavar="MS", help="Audio in a packet: 10, 20, 30, 40, 50 or 60 ms.")] = 20,
     uvloop: Annotated[bool, typer.Option(help="Event loop of rows and task: uvloop, or the stock one.")] = True,
     tuned: Annotated[bool, typer.Option(help="Interpreter settings as the server has them, or Python's own.")] = True,
     sender_core: Annotated[int | None, typer.Option(help="Bind the sender to this core.")] = None,
@@ -230,21 +235,27 @@ def main(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
+    if ptime not in PTIMES:
+        raise typer.BadParameter(f"{ptime} ms is none of {', '.join(map(str, PTIMES))}", param_hint="--ptime")
+    if rivals and ptime != 20:
+        raise typer.BadParameter("rivals send packets of 20 ms", param_hint="--ptime")
     paths = {Rival.PJSUA: pjsua, Rival.BARESIP: baresip}
     plan = Plan(
-        calls,
-        seconds,
-        warm_up,
-        _address(peer) if peer else None,
-        codec,
-        uvloop,
-        tuned,
-        sender_core,
-        receiver_core,
-        {rival.value: find(paths[rival]) for rival in rivals},
+        calls=calls,
+        seconds=seconds,
+        warm_up=warm_up,
+        peer=_address(peer) if peer else None,
+        codec=codec,
+        ptime=ptime,
+        uvloop=uvloop,
+        tuned=tuned,
+        sender_core=sender_core,
+        receiver_core=receiver_core,
+        programs={rival.value: find(paths[rival]) for rival in rivals},
     )
     facts = machine()
-    print(f"two-way streams, windows of {seconds:g} s, on {facts['cores']} x {facts['processor']}")
+    print(f"two-way streams of {ptime} ms packets, windows of {seconds:g} s", end=", ")
+    print(f"on {facts['cores']} x {facts['processor']}")
     senders = list(dict.fromkeys([engine.value, *plan.programs, *(["bare"] if beside else [])]))
     results = search(plan, engine.value) if seek else measure(plan, senders, rounds)
     print()
@@ -260,7 +271,7 @@ def main(
         print_summary(summary)
     if engine.value in summary:
         print(textwrap.fill(verdict(summary, engine.value, held), 100))
-    facts_of_run = {"machine": facts, "calls": held, "seconds": seconds, "codec": codec.value}
+    facts_of_run = {"machine": facts, "calls": held, "seconds": seconds, "codec": codec.value, "ptime": ptime}
     write_json(report, {**facts_of_run, "summary": summary, "windows": results})
     try:
         draw(results, png)

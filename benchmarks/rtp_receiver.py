@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HISTOGRAM_EDGES_MS", "listen"]
 
-PERIOD = 0.02
 RATE = 8000
 LOOK_SECONDS = 0.002
 """How often the sockets are looked at."""
 MOST_CALLS = 20_000
 
-HISTOGRAM_EDGES_MS = np.linspace(0, 60, 241)
+HISTOGRAM_EDGES_MS = np.linspace(0, 180, 721)
+"""Three times the longest packet; what is beyond is in no bin."""
 TIME_LINE_SECONDS = 0.1
 MOST_GAPS = 20
 """Seconds of a window with packets missing that are told one by one."""
@@ -71,9 +71,12 @@ def listen(
 
 
 def _serve(channel: Channel) -> None:
-    calls = channel.receive().get("calls")
+    wish = channel.receive()
+    calls, ptime = wish.get("calls"), wish.get("ptime", 20)
     if not isinstance(calls, int) or not 0 < calls <= MOST_CALLS:
         raise ConnectionError(f"wants no 1 to {MOST_CALLS} calls")
+    if not isinstance(ptime, int) or not 0 < ptime <= 1000:
+        raise ConnectionError("wants no packets of 1 to 1000 ms")
     raise_file_limit(calls + 100)
     reader = make_reader(max(16, calls))
     with contextlib.ExitStack() as stack:
@@ -88,10 +91,10 @@ def _serve(channel: Channel) -> None:
             reader.register(sock, row)
             sockets.append(sock)
         channel.send({"ports": [sock.getsockname()[1] for sock in sockets]})
-        channel.send(_record(channel, reader, sockets))
+        channel.send(_record(channel, reader, sockets, ptime))
 
 
-def _record(channel: Channel, reader: Any, sockets: list[socket.socket]) -> dict[str, Any]:
+def _record(channel: Channel, reader: Any, sockets: list[socket.socket], ptime: int) -> dict[str, Any]:
     """Echoes until the window ends; what arrived in it."""
     back: dict[int, tuple[Any, ...]] = {}
     record: Record = []
@@ -128,7 +131,7 @@ def _record(channel: Channel, reader: Any, sockets: list[socket.socket]) -> dict
         return {"streams": 0, "packets": 0}
     rows, arrivals, sequences, timestamps = (np.concatenate(parts) for parts in zip(*record, strict=True))
     inside = (arrivals >= begin) & (arrivals < end)
-    result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], len(sockets))
+    result = measure(rows[inside], arrivals[inside], sequences[inside], timestamps[inside], len(sockets), ptime)
     result["receiver_cpu_cores"] = window.cpu / window.wall
     return result
 
@@ -139,8 +142,9 @@ def measure(
     sequences: NDArray[np.int64],
     timestamps: NDArray[np.int64],
     calls: int,
+    ptime: int = 20,
 ) -> dict[str, Any]:
-    """What the packets of one window say about their sender."""
+    """What the packets of one window, each of ``ptime`` milliseconds, say about their sender."""
     deviations, lateness, jitters, intervals, times = [], [], [], [], []
     gaps: Counter[int] = Counter()
     begin = float(arrivals.min()) if len(arrivals) else 0.0
@@ -153,7 +157,7 @@ def measure(
         for index in np.flatnonzero(step > 1).tolist():
             gaps[int(arrival[index + 1] - begin)] += int(step[index]) - 1
         interval = np.diff(arrival)
-        deviations.append(np.abs(interval - PERIOD))
+        deviations.append(np.abs(interval - ptime / 1000))
         intervals.append(interval)
         times.append(arrival[1:] - arrivals[0])
         media = np.concatenate([[0], np.cumsum((np.diff(timestamp) + 2**31 & 0xFFFFFFFF) - 2**31)]) / RATE

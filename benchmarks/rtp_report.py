@@ -183,9 +183,10 @@ def verdict(summary: dict[str, Any], sender: str, calls: int) -> str:
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Prints what the second report has of each figure beside the first."""
-    for name in ("calls", "seconds", "codec"):
-        if before.get(name) != after.get(name):
-            print(f"careful: {name} was {before.get(name)} and is {after.get(name)}")
+    for name, usual in (("calls", None), ("seconds", None), ("codec", None), ("ptime", 20)):
+        old, new = before.get(name, usual), after.get(name, usual)
+        if old != new:
+            print(f"careful: {name} was {old} and is {new}")
     rows = []
     for sender in SENDERS:
         if sender not in before["summary"] or sender not in after["summary"]:
@@ -208,6 +209,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     most = max(result["calls"] for result in results)
+    ptime = results[0]["ptime"]
     for sender, color in COLORS.items():
         mine = [result for result in results if result["sender"] == sender and result["calls"] == most]
         if not mine:
@@ -218,7 +220,13 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         )
         line = mine[-1]["worst_deviation_ms_by_100_ms"]
         right.plot(np.arange(len(line)) / 10, line, label=sender, color=color, linewidth=0.9)
-    left.set(yscale="log", xlabel="ms between two packets of a stream", ylabel="share", title=f"{most} calls")
+    left.set_xlim(0, 3 * ptime)
+    left.set(
+        yscale="log",
+        xlabel="ms between two packets of a stream",
+        ylabel="share",
+        title=f"{most} calls, {ptime} ms packets",
+    )
     right.set(xlabel="s", ylabel="largest deviation in 100 ms, ms", title="last round")
     left.legend()
     right.legend()

@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
     from rtp.stream import RtpStream
 
-__all__ = ["PERIOD", "SENDERS", "EndlessTone", "Job", "answer", "resident_kib", "send"]
+__all__ = ["PTIMES", "SENDERS", "EndlessTone", "Job", "answer", "resident_kib", "send"]
 
-PERIOD = 0.02
-FRAME = 160
 RATE = 8000
+SAMPLES_PER_MS = RATE // 1000
+PTIMES = range(10, 61, 10)
 SENDERS = ("rows", "live", "recorded", "task", "pjsua", "baresip", "bare")
 PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8}
 
@@ -61,6 +61,8 @@ class Job:
     """Where each stream goes."""
     local_host: str
     codec: Literal["PCMU", "PCMA"]
+    ptime: int
+    """Milliseconds of audio in a packet."""
     uvloop: bool
     affinity: int | None
     """The core that the process is bound to."""
@@ -191,7 +193,11 @@ async def _send_rows(job: Job, pipe: Connection) -> None:
         for number, target in enumerate(job.targets):
             stream = engine.open_stream(job.local_host)
             stream.configure(
-                target, codec=job.codec, payload_type=payload_type, receive_payload_types={payload_type: job.codec}
+                target,
+                codec=job.codec,
+                payload_type=payload_type,
+                receive_payload_types={payload_type: job.codec},
+                ptime_ms=job.ptime,
             )
             company.join(stream, number)
             streams.append(stream)
@@ -231,8 +237,9 @@ async def _send_rows(job: Job, pipe: Connection) -> None:
 class _Call(asyncio.DatagramProtocol):
     """One call of the baseline that people know."""
 
-    def __init__(self, tone: EndlessTone, law: Law, payload_type: int) -> None:
+    def __init__(self, tone: EndlessTone, law: Law, payload_type: int, ptime: int) -> None:
         self._tone, self._law, self._payload_type = tone, law, payload_type
+        self._period, self._samples = ptime / 1000, ptime * SAMPLES_PER_MS
         self._ssrc = random.getrandbits(32)
         self.heard: NDArray[np.int16] | None = None
         self.ticks = self.missed = 0
@@ -246,17 +253,17 @@ class _Call(asyncio.DatagramProtocol):
     async def talk(self) -> None:
         """Until it is cancelled."""
         loop = asyncio.get_running_loop()
-        start, sequence = loop.time(), 0
+        start, sequence, samples = loop.time(), 0, self._samples
         while True:
             sequence += 1
             self.ticks += 1
-            delay = start + sequence * PERIOD - loop.time()
-            self.missed += delay < -PERIOD
+            delay = start + sequence * self._period - loop.time()
+            self.missed += delay < -self._period
             await asyncio.sleep(max(0.0, delay))
             header = struct.pack(
-                "!BBHII", 0x80, self._payload_type, sequence & 0xFFFF, sequence * FRAME & 0xFFFFFFFF, self._ssrc
+                "!BBHII", 0x80, self._payload_type, sequence & 0xFFFF, sequence * samples & 0xFFFFFFFF, self._ssrc
             )
-            self._transport.sendto(header + encode(self._tone.read(FRAME), self._law).tobytes())
+            self._transport.sendto(header + encode(self._tone.read(samples), self._law).tobytes())
 
 
 async def _send_tasks(job: Job, pipe: Connection) -> None:
@@ -266,7 +273,9 @@ async def _send_tasks(job: Job, pipe: Connection) -> None:
     tasks = []
     for number, target in enumerate(job.targets):
         _, call = await loop.create_datagram_endpoint(
-            lambda number=number: _Call(EndlessTone(300 + number % 10), Law[job.codec], PAYLOAD_TYPES[job.codec]),  # type: ignore[misc]
+            lambda number=number: _Call(  # type: ignore[misc]
+                EndlessTone(300 + number % 10), Law[job.codec], PAYLOAD_TYPES[job.codec], job.ptime
+            ),
             remote_addr=target,
         )
         calls.append(call)
@@ -298,6 +307,7 @@ async def _send_tasks(job: Job, pipe: Connection) -> None:
 
 def _send_bare(job: Job, pipe: Connection) -> None:
     rng = random.Random()
+    period, samples = job.ptime / 1000, job.ptime * SAMPLES_PER_MS
     poller = select.epoll()
     calls = []
     readers = {}
@@ -308,7 +318,7 @@ def _send_bare(job: Job, pipe: Connection) -> None:
         sock.setblocking(False)
         poller.register(sock, select.EPOLLIN)
         head = struct.pack("!BBHII", 0x80, PAYLOAD_TYPES[job.codec], 0, 0, rng.getrandbits(32))
-        calls.append((sock.send, bytearray(head + b"\x55" * FRAME)))
+        calls.append((sock.send, bytearray(head + b"\x55" * samples)))
         readers[sock.fileno()] = sock
     inbox = bytearray(2048)
     window = Window()
@@ -316,15 +326,15 @@ def _send_bare(job: Job, pipe: Connection) -> None:
     pipe.send("ready")
     start = time.monotonic()
     while True:
-        deadline = start + (sequence + 1) * PERIOD
+        deadline = start + (sequence + 1) * period
         delay = deadline - time.monotonic()
         if delay > 0:
             time.sleep(delay)
-        elif delay < -PERIOD:
+        elif delay < -period:
             missed += 1
         sequence += 1
         ticks += 1
-        header = struct.pack("!HI", sequence & 0xFFFF, sequence * FRAME & 0xFFFFFFFF)
+        header = struct.pack("!HI", sequence & 0xFFFF, sequence * samples & 0xFFFFFFFF)
         for transmit, packet in calls:
             packet[2:8] = header
             # A full buffer, or a far end that is not there yet: what is lost, the receiver counts.
