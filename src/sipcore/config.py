@@ -184,6 +184,9 @@ class Account:
     dtmf_detection: Literal["events", "inband", "both"] = "events"
     """Which keys of the far end are heard: telephone-events (RFC 4733), tones in the audio (ITU-T Q.24), which gateways
     to old telephones send, or whichever come. Those by INFO always are."""
+    mediasec: bool = False
+    """Agree with the first proxy on encrypted audio (RFC 3329 with ``mediasec``), as Deutsche Telekom wants it off its
+    own lines; ``calls`` has to have ``srtp`` then."""
     calls: CallPolicy = field(default_factory=CallPolicy)
     """How its calls are set up and kept."""
 

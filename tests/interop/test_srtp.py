@@ -118,23 +118,24 @@ FIRST, SECOND = bytes(range(30)), bytes(range(100, 130))
 """Keys of SIPp's: the one that it answers with, and the one that it changes to."""
 
 
+def _secured(key: bytes, tag: int, ears: tuple[str, int] = (HOST, 40000)) -> str:
+    """A description of encrypted audio at ``ears``."""
+    lines = ("v=0", "o=sipp 5365 %d IN IP4 {0}", "s=-", "c=IN IP4 {0}", "t=0 0", "m=audio {1} RTP/SAVP 0")
+    text = "\n".join(lines).format(*ears) % tag
+    return f"{text}\na=rtpmap:0 PCMU/8000\na=crypto:{tag} {SUITE} inline:{base64.b64encode(key).decode()}"
+
+
 def _changes_its_key(ears: tuple[str, int]) -> Scenario:
     """When it is told something, by INFO. Its audio is at ``ears``."""
-
-    def secured(key: bytes, tag: int) -> str:
-        lines = ("v=0", "o=sipp 5365 %d IN IP4 {0}", "s=-", "c=IN IP4 {0}", "t=0 0", "m=audio {1} RTP/SAVP 0")
-        text = "\n".join(lines).format(*ears) % tag
-        return f"{text}\na=rtpmap:0 PCMU/8000\na=crypto:{tag} {SUITE} inline:{base64.b64encode(key).decode()}"
-
     return Scenario(
         "changes-its-key",
         (
             receive_invite(check=("m=audio [0-9]+ RTP/SAVP",)),
-            respond("200 OK", body=secured(FIRST, 1), attributes=' retrans="500"'),
+            respond("200 OK", body=_secured(FIRST, 1, ears), attributes=' retrans="500"'),
             receive("ACK"),
             receive("INFO"),
             reply(),
-            request("INVITE", 101, body=secured(SECOND, 7)),
+            request("INVITE", 101, body=_secured(SECOND, 7, ears)),
             receive("100", optional=True),
             receive("200", check=("m=audio [0-9]+ RTP/SAVP", f"a=crypto:7 {SUITE} inline:")),
             request("ACK", 101, reliable=False),
@@ -180,6 +181,52 @@ async def test_the_far_end_changes_its_key_in_mid_call(peers: Peers) -> None:
             await eventually(lambda: call.statistics().unauthenticated == 10, timeout=5, what="the first to be refused")
             playing.cancel()
         await far_end.finished()
+
+
+_SERVER = ("msrp-tls;mediasec", "sdes-srtp;mediasec", "dtls-srtp;mediasec")
+_VERIFY = tuple(f"Security-Verify: {each}" for each in _SERVER)
+_REQUIRE = ("Require: .*mediasec", "Proxy-Require: .*mediasec")
+
+MEDIASEC_REGISTRAR = Scenario(
+    "mediasec-registrar",
+    (
+        receive("REGISTER", check=("Security-Client: sdes-srtp;mediasec", *_REQUIRE)),
+        respond(
+            "401 Unauthorized",
+            headers=(
+                'WWW-Authenticate: Digest realm="ims", nonce="1", algorithm=MD5, qop="auth"',
+                *(f"Security-Server: {each}" for each in _SERVER),
+            ),
+        ),
+        receive("REGISTER", check=("Security-Client: sdes-srtp;mediasec", *_VERIFY, *_REQUIRE, "Authorization: ")),
+        respond("200 OK", headers=("[last_Contact:]", "Expires: 600")),
+        receive("REGISTER", check=("Expires: *0", *_VERIFY)),
+        respond("200 OK"),
+    ),
+)
+MEDIASEC_CALL = Scenario(
+    "mediasec-call",
+    (
+        receive_invite(check=(*_VERIFY, *_REQUIRE, "m=audio [0-9]+ RTP/SAVP", "a=3ge2ae:requested")),
+        respond("200 OK", body=_secured(FIRST, 1), attributes=' retrans="500"'),
+        receive("ACK"),
+        receive("BYE", check=(*_VERIFY, *_REQUIRE)),
+        reply(),
+    ),
+)
+
+
+async def test_media_security_is_agreed_on_with_the_first_proxy(peers: Peers) -> None:
+    """RFC 3329 with ``mediasec``, as Deutsche Telekom's access from other networks wants it."""
+    registrar, far_end = await peers.sipp(MEDIASEC_REGISTRAR), await peers.sipp(MEDIASEC_CALL)
+    async with UserAgent(UserAgentConfig(sip_host=HOST)) as agent:
+        account = Account(f"bot@{HOST}:{registrar.port}", "secret", mediasec=True, calls=CallPolicy(srtp="required"))
+        line = await agent.register(account)
+        call = await line.call(far_end.uri())
+        assert call.srtp == SUITE
+        await call.hangup()
+        await far_end.finished()
+    await registrar.finished()
 
 
 async def test_who_only_may_encrypt_talks_in_the_clear_with_who_cannot(peers: Peers) -> None:

@@ -132,6 +132,7 @@ class CallerSetup:
                 body=self._offer,
                 content_type=SDP,
                 digest=session.identity.digest,
+                agreement=session.identity.agreement,
                 flow=self._prefer,
             ),
             self,
@@ -153,6 +154,7 @@ class CallerSetup:
             ptime=session.identity.policy.ptime,
             srtp=session.identity.policy.srtp,
             secure_profile=self._offers_savp,
+            to_access_edge=session.identity.agreement is not None,
         )
         return b"" if self._delayed else self._offered.create_offer()
 
@@ -348,8 +350,10 @@ class CallerSetup:
         prefer = session.preferred_flow(dialog)
         ack = self._ack = Acknowledgement(session.context, dialog, invite, prefer, self._on_no_way_to_ack, reply)
         if request.transaction is not None:
-            digest, delayed = session.identity.digest, self._offered if self._delayed else None
-            late = LateAnswers(session.context, tag, ack, session.flow_target, digest, delayed)
+            identity, delayed = session.identity, self._offered if self._delayed else None
+            late = LateAnswers(
+                session.context, tag, ack, session.flow_target, identity.digest, identity.agreement, delayed
+            )
             session.context.layer.hand_over(request.transaction, late)
         ack.send()
         if not session.setting_up:

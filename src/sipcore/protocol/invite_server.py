@@ -84,6 +84,7 @@ class CalleeSetup:
             ids=session.context.ids,
             ptime=session.identity.policy.ptime,
             srtp=session.identity.policy.srtp,
+            to_access_edge=session.identity.agreement is not None,
         )
         session.offer_answer = offer_answer
         if self.request.body:

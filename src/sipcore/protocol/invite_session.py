@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.digest import DigestClient
     from sipcore.protocol.flows import Flow, Target
     from sipcore.protocol.offer_answer import NegotiatedMedia, OfferAnswer
+    from sipcore.protocol.security_agreement import SecurityAgreement
     from sipcore.protocol.session_context import SessionContext
     from sipcore.protocol.session_events import SessionEvent
     from sipcore.protocol.transaction import ServerTransaction
@@ -72,6 +73,7 @@ class LocalIdentity:
     """From/To value without tag: ``"Alice" <sip:alice@example.com>``."""
     contact: Callable[[Flow], str]
     digest: DigestClient | None = field(default=None, repr=False)
+    agreement: SecurityAgreement | None = None
     policy: CallPolicy = field(default_factory=CallPolicy)
     codecs: tuple[str, ...] = ()
     """Audio codecs, best first; empty: the user agent's."""
@@ -230,6 +232,7 @@ class InviteSession:
                 body=body,
                 content_type=content_type,
                 digest=self.identity.digest,
+                agreement=self.identity.agreement,
                 flow=self.preferred_flow(dialog),
             ),
             handler,

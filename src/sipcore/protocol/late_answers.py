@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.digest import DigestClient
     from sipcore.protocol.flows import Target
     from sipcore.protocol.offer_answer import OfferAnswer
+    from sipcore.protocol.security_agreement import SecurityAgreement
     from sipcore.protocol.session_context import SessionContext
     from sipcore.protocol.transaction import ClientTransaction, TransactionFailure
     from sipcore.protocol.wire import Response
@@ -38,10 +39,11 @@ class LateAnswers:
         ack: its ACK.
         flow_target: what the INVITE's flow was found for.
         digest: whoever answers challenges to a BYE.
+        agreement: what the account has agreed on with its first proxy.
         delayed: the INVITE's offer/answer state, where it left the offer to the far end.
     """
 
-    __slots__ = ("_acks", "_context", "_delayed", "_digest", "_flow_target")
+    __slots__ = ("_acks", "_agreement", "_context", "_delayed", "_digest", "_flow_target")
 
     def __init__(
         self,
@@ -50,12 +52,14 @@ class LateAnswers:
         ack: Acknowledgement,
         flow_target: Target | None,
         digest: DigestClient | None,
+        agreement: SecurityAgreement | None,
         delayed: OfferAnswer | None,
     ) -> None:
         self._context = context
         self._acks = {tag: ack}
         self._flow_target = flow_target
         self._digest = digest
+        self._agreement = agreement
         self._delayed = delayed
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
@@ -77,7 +81,8 @@ class LateAnswers:
         ack = Acknowledgement(self._context, dialog, invite, prefer, body=self._answer(response))
         self._acks[response.to_tag] = ack
         ack.send()
-        self._context.uac.send(RequestPlan.within(dialog, "BYE", digest=self._digest, flow=prefer), Unheard(), now)
+        bye = RequestPlan.within(dialog, "BYE", digest=self._digest, agreement=self._agreement, flow=prefer)
+        self._context.uac.send(bye, Unheard(), now)
 
     def _answer(self, response: Response) -> bytes:
         """The body of the ACK: an answer to the offer of the 2xx, if that made it and it can be answered."""

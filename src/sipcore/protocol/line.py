@@ -14,6 +14,7 @@ from sipcore.protocol.identity import ACCOUNT_ITSELF, from_value, identity_heade
 from sipcore.protocol.invite_client import Way
 from sipcore.protocol.invite_session import LocalIdentity
 from sipcore.protocol.routing import is_address, is_same_address, target_of
+from sipcore.protocol.security_agreement import SecurityAgreement
 from sipcore.protocol.sources import parse_sources
 from sipcore.protocol.values import NameAddr
 
@@ -52,10 +53,12 @@ class Line:
             realm=account.realm,
             allow_weaker=account.allow_weaker_digest,
         )
+        self.agreement = SecurityAgreement() if account.mediasec else None
         self.identity = LocalIdentity(
             address=from_value(account, self.address),
             contact=self.contact,
             digest=self.digest,
+            agreement=self.agreement,
             policy=account.calls,
             codecs=account.codecs,
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sipcore.errors import MediaNotAcceptable
 from sipcore.protocol.sdes import Protection
 from sipcore.protocol.sdp import MalformedSdp, MediaDescription, PayloadFormat, SessionDescription, parse_sdp
+from sipcore.protocol.security_agreement import END_TO_ACCESS_EDGE
 
 if TYPE_CHECKING:
     from sipcore.protocol.ids import Ids
@@ -102,6 +103,7 @@ class OfferAnswer:
         ptime: milliseconds per packet that this side asks for, and sends where the peer asks for nothing else.
         srtp: whether this side encrypts.
         secure_profile: offer RTP/SAVP also where encryption is optional.
+        to_access_edge: say in offers that it shall end at the network's edge (3GPP TS 33.328).
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class OfferAnswer:
         ptime: int = 20,
         srtp: SrtpUse = "forbidden",
         secure_profile: bool = False,
+        to_access_edge: bool = False,
     ) -> None:
         self._codecs = tuple(codec for codec in codecs if codec in CODECS)
         self._host = host
@@ -121,6 +124,7 @@ class OfferAnswer:
         self._ptime = ptime
         self._ids = ids
         self._protection = Protection.wanted(srtp, secure=secure_profile)
+        self._to_access_edge = to_access_edge
         self._session_id = ids.session_id()
         self._version = self._session_id
         self._last_body = b""
@@ -162,7 +166,8 @@ class OfferAnswer:
         self._offered = self._offered_formats()
         self._offered_direction = direction or self._direction
         self._protection = self._protection.offered(self._ids)
-        return self._describe(self._offered, self._offered_direction)
+        edge = (END_TO_ACCESS_EDGE,) if self._to_access_edge and self._protection.own else ()
+        return self._describe(self._offered, self._offered_direction, edge)
 
     def accept_answer(self, body: bytes) -> NegotiatedMedia:
         """Takes the answer to our offer (RFC 3264 §6).
@@ -356,7 +361,9 @@ class OfferAnswer:
             raise MediaNotAcceptable(f"the audio is at an IPv{address.version} address, this side's is not", code=488)
         return address
 
-    def _describe(self, formats: tuple[PayloadFormat, ...], direction: Direction) -> bytes:
+    def _describe(
+        self, formats: tuple[PayloadFormat, ...], direction: Direction, more: tuple[tuple[str, str], ...] = ()
+    ) -> bytes:
         family = "IP6" if ":" in self._host else "IP4"
         audio = MediaDescription(
             "audio", self._port, self._protection.profile, [str(each.payload_type) for each in formats]
@@ -366,7 +373,7 @@ class OfferAnswer:
             audio.attributes.append(("rtpmap", f"{each.payload_type} {spelled}/{each.clock_rate}"))
             if each.name == EVENT:
                 audio.attributes.append(("fmtp", f"{each.payload_type} {EVENTS}"))
-        audio.attributes += [("ptime", str(self._ptime)), (direction, ""), *self._protection.lines()]
+        audio.attributes += [("ptime", str(self._ptime)), (direction, ""), *self._protection.lines(), *more]
         if self._muxes:
             audio.attributes.append(("rtcp-mux", ""))
         description = SessionDescription(

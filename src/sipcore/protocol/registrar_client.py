@@ -268,6 +268,7 @@ class RegistrarClient:
                 contact=self._contact,
                 headers=(("Expires", str(expires)), PATH, *line.account.register_headers),
                 digest=line.digest,
+                agreement=line.agreement,
                 flow=self.flow,
                 seen=line.seen_as,
             ),

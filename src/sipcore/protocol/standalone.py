@@ -84,6 +84,7 @@ class Standalone:
                 body=body,
                 content_type=content_type,
                 digest=line.digest,
+                agreement=line.agreement,
             ),
             exchange,
             now,

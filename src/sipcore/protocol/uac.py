@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sipcore.protocol.dialog import Dialog
     from sipcore.protocol.digest import DigestClient
     from sipcore.protocol.flows import Flow
+    from sipcore.protocol.security_agreement import SecurityAgreement
     from sipcore.protocol.transaction import ClientTransaction
     from sipcore.protocol.transaction_layer import TransactionLayer
     from sipcore.protocol.values import Uri, Via
@@ -66,6 +67,7 @@ class RequestPlan:
     body: bytes | Callable[[Flow], bytes] = b""
     content_type: str = ""
     digest: DigestClient | None = field(default=None, repr=False)
+    agreement: SecurityAgreement | None = None
     flow: Flow | None = None
     """Preferred while it is open; else ``target`` is resolved."""
     seen: Callable[[Flow, Via], None] | None = None
@@ -83,6 +85,7 @@ class RequestPlan:
         body: bytes = b"",
         content_type: str = "",
         digest: DigestClient | None = None,
+        agreement: SecurityAgreement | None = None,
         flow: Flow | None = None,
     ) -> RequestPlan:
         """A request inside a dialog (§12.2.1.1); numbered by it if ``next_cseq`` is not given."""
@@ -101,6 +104,7 @@ class RequestPlan:
             body=body,
             content_type=content_type,
             digest=digest,
+            agreement=agreement,
             flow=flow,
         )
 
@@ -234,6 +238,8 @@ class Uac:
         )
         if plan.digest is not None:
             plan.digest.apply(request)
+        if plan.agreement is not None:
+            plan.agreement.apply(request)
         self._transmit(pending, request, flow, now)
 
     def _transmit(self, pending: UacRequest, request: Request, flow: Flow, now: float) -> None:
@@ -278,6 +284,8 @@ class Uac:
         """A response arrived in the request's current transaction."""
         if pending.plan.seen is not None and pending.flow is not None:
             pending.plan.seen(pending.flow, response.via)
+        if pending.plan.agreement is not None and pending.plan.method == "REGISTER":
+            pending.plan.agreement.learn(response)  # others answer the other requests
         if response.status < 200:
             pending.handler.on_provisional(pending, response, now)
             return
@@ -332,6 +340,8 @@ class Uac:
         if not digest.answer(again, response, repeated=transaction is not None and transaction.repeated):
             pending.unanswered = digest.refusal
             return False
+        if pending.plan.agreement is not None:
+            pending.plan.agreement.apply(again)
         pending.challenges += 1
         pending.transaction = None
         # Some servers close the connection that they sent a challenge on.
