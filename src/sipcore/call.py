@@ -257,6 +257,11 @@ class Call(CallAudio):
         """For how long the far end's host has said that nobody listens at its RTP port (ICMP)."""
         return self._media.seconds_refused() if self._media is not None else 0.0
 
+    def look_for_life(self, patience: float) -> None:
+        """On hold nothing need come: a far end that is quiet for ``patience`` seconds is asked whether it is there."""
+        if self._media is not None and self.state is CallState.CONNECTED:
+            self._requests.look_for_life(self._media.seconds_since_life(), patience)
+
     def end_silent(self, sentence: str) -> None:
         """The far end is taken for dead: the call is over at once, and BYE is sent in case it is not."""
         self._begin_end(603, EndCause.SILENCE, MEDIA_TIMEOUT)

@@ -269,7 +269,8 @@ class UserAgentConfig:
     """Seconds an outgoing call may ring before it is cancelled."""
     rtp_timeout: float = 60.0
     """Seconds without RTP or RTCP from the far end, while its audio is expected, after which a call is ended
-    (``EndCause.SILENCE``); a sixth of it where its port is closed as well; 0: never."""
+    (``EndCause.SILENCE``); a sixth of it where its port is closed as well; 0: never. A far end that is quiet on hold is
+    asked after five times as long whether it still knows the call."""
     quality_interval: float = 0.0
     """Seconds between two :class:`~sipcore.events.MediaQuality` events of a call; 0: none."""
     info_types: tuple[str, ...] = ()

@@ -157,6 +157,10 @@ class CallMedia:
             return 0.0
         return min(now - self._expected_since, self._stream.seconds_since_life())
 
+    def seconds_since_life(self) -> float:
+        """For how long nothing has come, expected or not."""
+        return self._stream.seconds_since_life()
+
     def seconds_refused(self) -> float:
         """For how long all that was sent has been refused (ICMP)."""
         return self._stream.seconds_refused()

@@ -136,6 +136,15 @@ class CallRequests:
         self._runtime = runtime
         self._session = session
         self._offers: dict[Offer, asyncio.Future[SipError | None]] = {}
+        self._asked_at = 0.0
+
+    def look_for_life(self, quiet: float, patience: float) -> None:
+        """Asks a far end that has sent no media for ``patience`` seconds whether it is there, once in that time."""
+        now = self._runtime.now()
+        if quiet >= patience and now - self._asked_at >= patience:
+            self._asked_at = now
+            self._session.in_dialog.ask_for_life(now)
+            self._runtime.pump()
 
     async def offer(self, direction: Direction) -> None:
         """Offers another direction of the media and waits until the far end has agreed.

@@ -1,7 +1,8 @@
 """Ends calls whose far end has fallen silent: no audio, no comfort noise, no RTCP, nothing for too long.
 
 A far end that detects silence (VAD) sends comfort noise or at least RTCP now and then, and either is a sign of life. On
-hold, whichever side holds, nothing is expected, and nothing is before the answer.
+hold, whichever side holds, nothing is expected, and nothing is before the answer. Who is quiet for long on hold is
+asked by OPTIONS whether the call is still known there: many far ends have no session timers.
 
 Where the far end's host says all the while that nobody listens at its port (ICMP), a sixth of the time is enough.
 """
@@ -26,6 +27,10 @@ LONGEST_INTERVAL = 1.0
 
 REFUSED_SHARE = 1 / 6
 """Of the limit, where the far end's port is closed: time enough for one that opens it late, or moves."""
+
+
+HOLD_SHARE = 5
+"""Times the limit, on hold: how long nothing need come before the far end is asked, and asked again."""
 
 
 class SilenceWatch:
@@ -66,3 +71,5 @@ class SilenceWatch:
             call.end_silent(f"no RTP from the far end for {self._limit:g} s")
         elif silent >= patience and call.seconds_refused() >= patience:
             call.end_silent(f"no RTP from the far end for {patience:.2g} s, and its port is closed")
+        else:
+            call.look_for_life(self._limit * HOLD_SHARE)

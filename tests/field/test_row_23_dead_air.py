@@ -14,13 +14,16 @@ import pytest
 
 from rtp.engine import MediaEngine
 from sipcore.call import Call
-from sipcore.config import Account, UserAgentConfig
+from sipcore.config import Account, CallPolicy, UserAgentConfig
 from sipcore.events import EndCause, Party
 from sipcore.useragent import UserAgent
+from tests.kit.loop_network import MemoryFlows
 from tests.kit.loops import both_loops
 from tests.kit.pair import Pair, pair
 from tests.kit.virtual_time import virtual_time
 from tests.rtp.kit import FarEnd, packet
+
+ALICE, BOB = ("192.0.2.1", 5060), ("192.0.2.2", 5060)
 
 
 def fall_silent(scene: Pair, *, since: float | None = None) -> None:
@@ -83,6 +86,41 @@ async def test_nothing_is_expected_on_hold(holder: str) -> None:
         await asyncio.sleep(15)
         assert here.ended is not None
         assert here.ended.cause is EndCause.SILENCE
+
+
+@pytest.mark.parametrize("holder", ["here", "there"])
+@pytest.mark.parametrize("fate", ["forgot", "silent", "gone"])
+@virtual_time
+async def test_a_far_end_that_vanishes_while_on_hold_is_found_out(holder: str, fate: str) -> None:
+    """RFC 3261 §12.2.1.2: it knows the call no more, says nothing, or its port is closed; without session timers."""
+    async with pair(calls=CallPolicy(session_expires=0)) as scene:
+        here, there = await scene.connect()
+        await (here if holder == "here" else there).hold()
+        fall_silent(scene)
+        await asyncio.sleep(1000)
+        assert here.is_connected, "as long as it answers"
+        asked = [each for each in scene.network.packets if each.start_line.startswith("OPTIONS")]
+        assert len(asked) == 3, "once in five minutes"
+        hosts = scene.network.hosts
+        near, far = hosts[ALICE], hosts[BOB]
+        if fate == "forgot":
+            hosts[ALICE] = deaf(scene, ALICE)
+            await there.hangup()
+            hosts[ALICE] = near
+        elif fate == "silent":
+            hosts[BOB] = deaf(scene, BOB)
+        else:
+            del hosts[BOB]
+        ended = await here.wait_ended()
+        assert ended.cause is (EndCause.HANGUP if fate == "forgot" else EndCause.TIMEOUT), ended
+        assert (ended.code, scene.alice.calls) == (481 if fate == "forgot" else 408, ())
+        hosts[BOB] = far
+        await there.hangup()
+
+
+def deaf(scene: Pair, address: tuple[str, int]) -> MemoryFlows:
+    """A host that hears everything and says nothing."""
+    return MemoryFlows(scene.network, address, lambda data, flow: None, lambda flow, why: None)
 
 
 @virtual_time

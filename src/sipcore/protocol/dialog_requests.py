@@ -1,10 +1,11 @@
-"""INFO and MESSAGE inside a session's dialog, both directions (RFC 6086, RFC 3428)."""
+"""INFO and MESSAGE inside a session's dialog, both directions (RFC 6086, RFC 3428), and OPTIONS to see who is there."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sipcore.errors import CallTimeout
 from sipcore.events import DtmfReceived, EndCause, InfoReceived, Party
 from sipcore.protocol.builder import extension_headers
 from sipcore.protocol.exchange import Exchange
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["DialogRequests"]
 
+UNREACHED = 2
+"""Questions in a row that could not even be sent, after which a far end is taken for gone: a proxy may restart."""
+
 
 class DialogRequests:
     """Requests of a dialog that change nothing in it."""
 
     def __init__(self, session: InviteSession) -> None:
         self._session = session
+        self._unreached = 0
 
     # -- ours ------------------------------------------------------------------------------------------------------
 
@@ -44,6 +49,21 @@ class DialogRequests:
         if response is not None and response.status == 481:
             sentence = f"481 {response.reason} from {session.peer}: the far end knows no such call"
             session.break_off(SessionEnded(EndCause.HANGUP, Party.REMOTE, 481, sentence, None), now)
+
+    def ask_for_life(self, now: float) -> None:
+        """Asks whether the far end still knows the call; one that does not, or is silent, ends it (§12.2.1.2)."""
+        self._session.request("OPTIONS", Exchange("OPTIONS", self._session.peer, self._on_asked), now)
+
+    def _on_asked(self, exchange: Exchange, now: float) -> None:
+        session, response, failure = self._session, exchange.response, exchange.failure
+        if response is not None and response.status in (408, 481):
+            session.gone("OPTIONS", response, now)
+            return
+        self._unreached = 0 if response is not None else self._unreached + 1
+        if failure is not None and (failure.kind == "timeout" or self._unreached >= UNREACHED):
+            sentence = f"{failure.detail}: the far end, on hold, is not reached any more"
+            error = CallTimeout(sentence, code=408)
+            session.break_off(SessionEnded(EndCause.TIMEOUT, Party.NETWORK, 408, sentence, error), now)
 
     # -- the peer's ------------------------------------------------------------------------------------------------
 
