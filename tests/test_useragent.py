@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -51,6 +53,23 @@ async def test_a_call_its_events_and_its_end() -> None:
         events = [event async for event in here.events()]
         assert [type(event) for event in events] == [CallRinging, CallAnswered, CallEnded]
         assert scene.here.calls == ()
+
+
+@virtual_time
+async def test_a_call_that_is_over_does_not_wait_for_the_collector() -> None:
+    """Calls last minutes, and live in its oldest generation by then, which it looks at rarely."""
+    async with pair() as scene:
+        call, _ = await scene.connect()
+        await call.hangup()
+        scene.alice_media.streams.clear()
+        gc.collect()
+        gc.disable()
+        try:
+            gone = weakref.ref(call)
+            del call
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 @virtual_time

@@ -158,6 +158,10 @@ def _payload(code: int, duration: int, *, end: bool) -> bytes:
     return struct.pack("!BBH", code, (0x80 if end else 0) | VOLUME, min(duration, MAX_DURATION))
 
 
+def _nobody(digit: str, duration_ms: int) -> None:
+    """Is told of what comes after the end."""
+
+
 class EventReceiver:
     """Tells each digit once, when it is over, whichever of its packets arrive (§2.5.2).
 
@@ -201,9 +205,10 @@ class EventReceiver:
         return int(duration)
 
     def finish(self) -> None:
-        """Nothing more comes: an event that was begun is over."""
+        """Nothing more comes: an event that was begun is over. Who was told of digits is let go."""
         if not self._ended:
             self._end()
+        self._on_digit = _nobody
 
     def tick(self) -> None:
         """A tick passed; to be called while `active`."""

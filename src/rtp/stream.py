@@ -396,6 +396,7 @@ class RtpStream:
             listener.close()
         for recording in self._recordings:
             recording.close()
+        self.on_dtmf = self.on_inband_dtmf = None
 
     def next_event(self, tick: int, *, between: bool) -> tuple[EventToSend | None, bool]:
         """For the engine: the event packet of this tick, if any, and whether an event takes the place of audio.

@@ -100,7 +100,8 @@ class Call(CallAudio):
         self._life = CallLife()
         self._keys = Keys()
         self._requests = CallRequests(runtime, session)
-        self._transfers = CallTransfers(self, runtime, self._life.publish)
+        self._transfers: CallTransfers | None = None
+        """Made when it is needed: it and the call hold each other."""
         self._held = False
         self._early_media = False
         self._end_cause: EndCause | None = None
@@ -372,7 +373,7 @@ class Call(CallAudio):
             InvalidAddress, InvalidHeader: nothing was sent.
             NoOngoingCall: the call, or the other one, is not connected.
         """
-        return self._transfers.refer(to, headers, subscribe=subscribe)
+        return self._transferring().refer(to, headers, subscribe=subscribe)
 
     async def transfer(self, to: str, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
         """Blind transfer: REFER, wait until it is accepted, then hang up.
@@ -383,7 +384,7 @@ class Call(CallAudio):
             NoOngoingCall: the call is not, or no longer, connected.
             InvalidAddress, InvalidHeader: nothing was sent.
         """
-        await self._transfers.blind(to, headers, timeout)
+        await self._transferring().blind(to, headers, timeout)
 
     async def attended_transfer(
         self, consultation: Call, *, headers: Mapping[str, str] | None = None, timeout: float = 10.0
@@ -397,7 +398,12 @@ class Call(CallAudio):
             NoOngoingCall: one of the calls is not, or no longer, connected.
             InvalidHeader: nothing was sent.
         """
-        await self._transfers.attended(consultation, headers, timeout)
+        await self._transferring().attended(consultation, headers, timeout)
+
+    def _transferring(self) -> CallTransfers:
+        if self._transfers is None:
+            self._transfers = CallTransfers(self, self._runtime, self._life.publish)
+        return self._transfers
 
     # -- told by the user agent ------------------------------------------------------------------------------------
 
@@ -441,7 +447,7 @@ class Call(CallAudio):
             case SessionHeard(heard):
                 self._on_heard(heard)
             case _:
-                self._transfers.on_event(event)
+                self._transferring().on_event(event)
 
     def _on_provisional(self, event: SessionProvisional) -> None:
         if self.state is CallState.TRYING:
@@ -503,7 +509,8 @@ class Call(CallAudio):
         self.state = CallState.ENDED
         if self._media is not None:
             self._media.close()
-        self._transfers.on_call_ended(ended)
+        if self._transfers is not None:
+            self._transfers.on_call_ended(ended)
         self._requests.on_call_ended()
         self._life.end(ended)
         self._runtime.forget(self)

@@ -109,6 +109,7 @@ class SilentStream:
         self.closed = True
         for sink in self.sinks:
             sink.close()
+        self.on_dtmf = self.on_inband_dtmf = None
 
 
 class SilentEngine:

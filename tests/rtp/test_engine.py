@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -667,6 +669,21 @@ async def test_a_closed_stream_ignores_what_is_asked_of_it(engine: MediaEngine, 
     tick(engine)
     assert far.waiting() == 0
     assert stream.seconds_since_received() == float("inf")
+
+
+async def test_a_closed_stream_does_not_wait_for_the_collector(engine: MediaEngine, far: FarEnd) -> None:
+    stream = configured(engine, far.address)
+    stream.on_dtmf = lambda digit, duration, of=stream: of.clear()
+    tick(engine)
+    stream.close()
+    tick(engine)
+    gc.disable()
+    try:
+        gone = weakref.ref(stream)
+        stream = engine.open_stream(HOST)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_row_used_again_remembers_nothing(engine: MediaEngine, far: FarEnd) -> None:

@@ -355,6 +355,7 @@ class CallerSetup:
                 session.context, tag, ack, session.flow_target, identity.digest, identity.agreement, delayed
             )
             session.context.layer.hand_over(request.transaction, late)
+        self._request = None
         ack.send()
         if not session.setting_up:
             # The 200 came when this side had given up already: §15 has it hung up with a BYE.

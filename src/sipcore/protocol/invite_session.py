@@ -426,6 +426,7 @@ class InviteSession:
         self.answers.forget()
         if self.caller is not None:
             self.caller.forget_early_dialogs()
+            self.caller = None  # it would hold this session, and the INVITE with all that belongs to it
         self.reoffer.terminate(now)
         self.refers.terminate(now)
         self.emit(event)
