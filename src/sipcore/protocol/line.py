@@ -164,7 +164,7 @@ class Line:
     def identity_in(self, *, secure: bool, caller: Caller = ACCOUNT_ITSELF) -> LocalIdentity:
         """How the account presents itself in a session; with a ``sips:`` Contact where the session is secure."""
         hidden = is_anonymous(self.account, caller)
-        if caller is ACCOUNT_ITSELF and not secure and not hidden:
+        if caller == ACCOUNT_ITSELF and not secure and not hidden:
             return self.identity
         user = "anonymous" if hidden else self._contact_user
         contact = partial(self._contact, user, secure or self.address.secure)
