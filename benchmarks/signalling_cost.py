@@ -15,7 +15,8 @@ How to read the table
   least     milliseconds of CPU a call in the cheapest of the runs: others of the machine only ever add to it.
 What the sockets of signalling cost on top is in call_setup.py, which calls SIPp.
 
-``--profile LAYER`` runs one layer under cProfile and prints what took longest.
+``--profile LAYER`` runs one layer under cProfile and prints what took longest. ``--left`` prints instead what each call
+that is over leaves in the protocol for the 32 s of its transactions: bytes, and objects that the collector looks at.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import gc
 import pstats
 import random
 import time
+import tracemalloc
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -151,21 +153,44 @@ class Bench:
 
 def protocol(role: str, calls: int) -> float:
     """Seconds of CPU."""
+    bench, one, peer = calls_of(role)
+    for _ in range(calls):
+        one()
+    assert peer.ended == calls - UP, "calls failed"
+    return bench.watch.seconds
+
+
+def calls_of(role: str) -> tuple[Bench, Callable[[], None], CannedCaller | CannedCallee]:
+    """A stack, what has it make one call, and the far end of them."""
     if role == "caller":
         callee = CannedCallee()
         bench = Bench(callee)
-        for _ in range(calls):
-            bench.call()
-        assert callee.ended == calls - UP, "calls failed"
-        return bench.watch.seconds
+        return bench, bench.call, callee
     caller = CannedCaller()
     bench = Bench(caller)
-    for _ in range(calls):
+
+    def one() -> None:
         bench.hear(caller.invite())
         if len(caller.up) > UP:
             bench.hear(caller.bye())
-    assert caller.ended == calls - UP, "calls failed"
-    return bench.watch.seconds
+
+    return bench, one, caller
+
+
+def left_behind(role: str, calls: int) -> tuple[float, float]:
+    """Bytes, and objects that the collector looks at, for each of so many calls that are over."""
+    _bench, one, _peer = calls_of(role)
+    for _ in range(5 * UP):  # those that are up, and what is kept for all
+        one()
+    gc.collect()
+    before = len(gc.get_objects())
+    tracemalloc.start()
+    for _ in range(calls):
+        one()
+    gc.collect()
+    (octets, _), objects = tracemalloc.get_traced_memory(), len(gc.get_objects()) - before
+    tracemalloc.stop()
+    return octets / calls, objects / calls
 
 
 # -- the user agent ----------------------------------------------------------------------------------------------
@@ -349,6 +374,7 @@ def main() -> None:
     parser.add_argument("--role", choices=ROLES, help="one role only")
     parser.add_argument("--layer", choices=LAYERS, help="one layer only")
     parser.add_argument("--profile", choices=LAYERS, help="where the time of one layer goes, instead of the table")
+    parser.add_argument("--left", action="store_true", help="what calls that are over leave, instead of the table")
     parser.add_argument("--sort", choices=("tottime", "cumtime"), default="tottime", help="of the profile")
     parser.add_argument("--lines", type=int, default=45, help="of the profile (default 45)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out", help="folder for the JSON")
@@ -358,6 +384,10 @@ def main() -> None:
     raise_file_limit(4096)
     tune_interpreter()
     roles = (options.role,) if options.role else ROLES
+    if options.left:
+        left = [(role, *(f"{each:,.0f}" for each in left_behind(role, options.calls))) for role in roles]
+        print_table(("role", "bytes left by a call", "objects"), left)
+        return
     if options.profile:
         for role in roles:
             profile(options.profile, role, options)
