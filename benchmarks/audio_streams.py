@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from common import Window, machine, print_table, steal_seconds, write_json
+from common import Window, machine, print_table, run_benchmark, steal_seconds, write_json
 
 from service.config import Endpoint, PortRange, load_settings
 from service.demo.registrar import Registrar
@@ -275,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

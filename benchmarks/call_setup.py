@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bare_calls import BareCallee, BareCaller
-from common import Window, machine, print_table, raise_file_limit, write_json
+from common import Window, machine, print_table, raise_file_limit, run_benchmark, write_json
 from sipp_peer import HOST, Sipp
 
 from sipcore.config import Account, UserAgentConfig
@@ -362,4 +362,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -6,15 +6,26 @@ import json
 import os
 import platform
 import resource
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Window", "machine", "median_of", "print_table", "raise_file_limit", "steal_seconds", "write_json"]
+__all__ = [
+    "Window",
+    "machine",
+    "median_of",
+    "print_table",
+    "raise_file_limit",
+    "run_benchmark",
+    "steal_seconds",
+    "write_json",
+]
 
 
 def machine() -> dict[str, Any]:
@@ -45,6 +56,16 @@ def steal_seconds() -> float:
     except OSError:
         return 0.0
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else 0.0
+
+
+def run_benchmark(main: Callable[[], object]) -> None:
+    """Runs a benchmark. Ctrl-C and SIGTERM end it and what it has started, in one line, with exit code 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def raise_file_limit(wanted: int) -> None:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import machine, print_table, raise_file_limit, write_json
+from common import machine, print_table, raise_file_limit, run_benchmark, write_json
 
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
@@ -277,4 +277,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import machine, print_table, raise_file_limit, write_json
+from common import machine, print_table, raise_file_limit, run_benchmark, write_json
 from rtp_senders import EndlessTone, answer
 
 from rtp.audio_stream import AudioStream
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from common import Window, machine, print_table, raise_file_limit, steal_seconds, write_json
+from common import Window, machine, print_table, raise_file_limit, run_benchmark, steal_seconds, write_json
 from google.protobuf.empty_pb2 import Empty
 
 from service.config import Endpoint, PortRange, load_settings
@@ -293,4 +293,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

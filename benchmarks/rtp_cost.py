@@ -32,7 +32,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import machine, median_of, print_table, raise_file_limit, write_json
+from common import machine, median_of, print_table, raise_file_limit, run_benchmark, write_json
 from rtp_senders import PTIMES, EndlessTone
 
 from rtp.engine import MediaEngine
@@ -292,4 +292,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

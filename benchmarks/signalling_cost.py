@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from canned_peer import HERE, CannedCallee, CannedCaller
-from common import machine, median_of, print_table, raise_file_limit, write_json
+from common import machine, median_of, print_table, raise_file_limit, run_benchmark, write_json
 
 from rtp.engine import MediaEngine
 from sipcore.config import Account, UserAgentConfig
@@ -406,4 +406,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

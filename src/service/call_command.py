@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -100,7 +101,7 @@ def call(
         str, typer.Option("--log-level", metavar="debug|info|warning|error", help="Least severity to log.")
     ] = "warning",
 ) -> None:
-    """Place one call: ring, play files, record, hang up. Ctrl-C hangs up.
+    """Place one call: ring, play files, record, hang up. Ctrl-C and SIGTERM hang up.
 
     The password of the account comes from the variable SIPCORE_PASSWORD, else from a prompt.
 
@@ -113,7 +114,7 @@ def call(
     \b
     Exit code: 0 answered, and all was played     2 an option is wrong
                1 not answered, or cut short       3 the account could not be registered
-               130 ended by Ctrl-C
+               130 ended by Ctrl-C or SIGTERM
     """
     try:
         settings = load_settings(
@@ -150,7 +151,7 @@ def call(
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(_run(plan, settings.user_agent_config(), trace))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     raise typer.Exit(code)
 
@@ -250,6 +251,9 @@ class _Report:
 
 async def _run(plan: _Plan, config: UserAgentConfig, trace: Trace | None) -> int:
     """The whole command; returns the exit code."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as Ctrl-C does
     report = _Report()
     try:
         async with UserAgent(config, trace=trace) as agent:

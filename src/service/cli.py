@@ -59,4 +59,7 @@ def application(names: list[str]) -> typer.Typer:
 def main() -> None:
     """Entry point of the console script."""
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
-    application([asked] if asked in COMMANDS else list(COMMANDS))(prog_name="sipcore")
+    try:
+        application([asked] if asked in COMMANDS else list(COMMANDS))(prog_name="sipcore")
+    except KeyboardInterrupt:  # while the modules were being imported, which takes a second
+        sys.exit(130)

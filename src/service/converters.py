@@ -44,6 +44,8 @@ CONTROL_TOKEN_METADATA = "x-ondewo-sip-call-control-token"  # noqa: S105 - the n
 
 Number = TypeVar("Number", bound=IntEnum)
 
+MAX_AMD_BYTES = 16_384
+"""What a client says about who answered; it stays in the history."""
 STATUSES_AT_ONCE = 100
 """Converted between two turns of the loop: about 1 ms."""
 
@@ -71,10 +73,16 @@ def end_reason(request: sip_pb2.SipEndCallRequest) -> EndReason:
 def amd_result(
     request: sip_pb2.SipEndCallRequest | sip_pb2.SipReportAnsweringMachineDetectedRequest,
 ) -> AmdResult | None:
-    """What the client says about who answered; None where it says nothing."""
+    """What the client says about who answered; None where it says nothing.
+
+    Raises:
+        InvalidRequest: it says more than every status of the call can carry.
+    """
     if not request.HasField("amd_result"):
         return None
     wire = request.amd_result
+    if (size := wire.ByteSize()) > MAX_AMD_BYTES:
+        raise InvalidRequest(f"{size} bytes, at most {MAX_AMD_BYTES} are allowed", field="amd_result")
     return AmdResult(
         verdict=wire.verdict,
         cause=wire.cause,

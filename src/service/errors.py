@@ -23,9 +23,13 @@ __all__ = [
     "TransferInProgress",
     "report_bug",
     "rpc_error",
+    "shortened",
 ]
 
 logger = logging.getLogger(__name__)
+
+MAX_DETAILS = 300
+"""Characters of a refusal's details."""
 
 
 class NoSession(SipError):
@@ -78,6 +82,17 @@ def rpc_error(error: Exception) -> tuple[grpc.StatusCode, str]:
     A malformed request names its field. Anything unforeseen is a bug: INTERNAL with a reference, under which
     the traceback stands in the log; the details say nothing of its cause, which could hold a secret.
     """
+    code, details = _rpc_error(error)
+    return code, shortened(details)
+
+
+def shortened(details: str) -> str:
+    """What is said of a refusal, which may quote the request. It travels in the trailers: clients take 8 KiB of those,
+    and where there is more they see RESOURCE_EXHAUSTED in place of the refusal."""
+    return details if len(details) <= MAX_DETAILS else f"{details[: MAX_DETAILS - 1]}…"
+
+
+def _rpc_error(error: Exception) -> tuple[grpc.StatusCode, str]:
     match error:
         case InvalidRequest():
             text = str(error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import numpy as np
+import pytest
 import pytest_asyncio
 import soundfile
 from google.protobuf.empty_pb2 import Empty
@@ -353,7 +355,7 @@ async def test_one_call_from_the_shell(tmp_path: Path) -> None:
             *("--wav", str(sound), "--record", str(recording), "--dtmf", "12#", "--header", "X-From: shell"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"SIPCORE_PASSWORD": PASSWORD},
+            env={**os.environ, "SIPCORE_PASSWORD": PASSWORD},
         )
         bob = await far.incoming()
         assert bob.headers["X-From"] == "shell"
@@ -373,18 +375,19 @@ async def test_one_call_from_the_shell(tmp_path: Path) -> None:
     assert PASSWORD.encode() not in output + errors
 
 
-async def test_ctrl_c_hangs_up() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_and_sigterm_hang_up(number: signal.Signals) -> None:
     async with FarSide() as far:
         process = await asyncio.create_subprocess_exec(
             *(*PROGRAM, "call", far.address("bob"), "--account", far.address("alice"), "--sip", "127.0.0.1:0"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"SIPCORE_PASSWORD": PASSWORD},
+            env={**os.environ, "SIPCORE_PASSWORD": PASSWORD},
         )
         bob = await far.incoming()
         await bob.answer()
         await asyncio.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert (await asyncio.wait_for(bob.wait_ended(), 60)).cause is EndCause.HANGUP
         output, errors = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 130, (output, errors)
@@ -397,7 +400,7 @@ async def test_a_call_from_the_shell_that_is_refused() -> None:
         process = await asyncio.create_subprocess_exec(
             *(*PROGRAM, "call", far.address("bob"), "--account", far.address("alice"), "--sip", "127.0.0.1:0"),
             stdout=asyncio.subprocess.PIPE,
-            env={"SIPCORE_PASSWORD": PASSWORD},
+            env={**os.environ, "SIPCORE_PASSWORD": PASSWORD},
         )
         (await far.incoming()).reject(486)
         output, _ = await asyncio.wait_for(process.communicate(), 60)

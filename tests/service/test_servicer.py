@@ -157,6 +157,23 @@ async def test_a_malformed_request_names_its_field(wire: Wire, method: str, requ
     assert wire.bench.agent.registrations == []
 
 
+async def test_what_is_far_too_long_is_refused_by_its_own_code(wire: Wire) -> None:
+    """Details that quote all of it would be over gRPC's limit for trailers, and the client saw RESOURCE_EXHAUSTED."""
+    code, details = await refused(
+        wire.stub.SipStartCall(pb.SipStartCallRequest(callee_id="b", headers={"ä" * 4000: ""}))
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith("headers: 'ää")
+    await wire.connected()
+    amd = pb.AnsweringMachineDetectionResult(rule_id="r" * 20_000)
+    report = pb.SipReportAnsweringMachineDetectedRequest(amd_result=amd)
+    code, details = await refused(wire.stub.SipReportAnsweringMachineDetected(report))
+    assert (code, details) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "amd_result: 20004 bytes, at most 16384 are allowed",
+    )
+
+
 async def test_a_list_of_100_megabytes_is_refused_with_its_sizes(wire: Wire) -> None:
     request = pb.SipPlayWavFilesRequest(wav_files=[bytes(50_000_000)] * 2)
     code, details = await refused(wire.stub.SipPlayWavFiles(request))

@@ -20,6 +20,7 @@ from service.errors import (
     ServerStopping,
     TransferInProgress,
     report_bug,
+    shortened,
 )
 from service.v1.errors import (
     AmbiguousCall,
@@ -119,8 +120,8 @@ def refusal(error: Exception, about: Mapping[str, str]) -> Refusal:
     code = code_of(error)
     if code is grpc.StatusCode.INTERNAL:
         return _packed(code, report_bug(error), [_info("INTERNAL", {})])
-    text = str(error) or "the server is shutting down"
-    metadata = {name: value for name, value in about.items() if value}
+    text = shortened(str(error)) or "the server is shutting down"
+    metadata = {name: shortened(value) for name, value in about.items() if value}
     if isinstance(error, SipError) and error.code:
         metadata["sip_code"] = str(error.code)
     return _packed(code, text, [_info(reason_of(error), metadata), *_more(error)])
@@ -135,7 +136,7 @@ def _more(error: Exception) -> list[Message]:
     match error:
         case InvalidRequest():
             violation = error_details_pb2.BadRequest.FieldViolation(
-                field=error.field, description=str(error).removeprefix(f"{error.field}: ")
+                field=error.field, description=shortened(str(error).removeprefix(f"{error.field}: "))
             )
             return [error_details_pb2.BadRequest(field_violations=[violation])]
         case ServerStopping():

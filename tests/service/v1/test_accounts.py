@@ -139,3 +139,10 @@ async def test_what_waits_for_an_account_that_is_removed_is_refused(wire: Wire) 
     assert (status.status_type, status.exception_name) == (sip.SipStatus.NO_SESSION, "AccountNotRegistered")
     assert not wire.bench.accounts.lines
     assert wire.bench.registration.did == ["register", "unregister"]
+
+
+async def test_a_name_far_too_long_is_refused_by_its_own_code(wire: Wire) -> None:
+    """What quotes it is cut, so that gRPC's limit for trailers is kept."""
+    answer = await refused(wire.stub.GetCall(pb.GetCallRequest(call_id="ä" * 100_000)))
+    assert (answer.code, answer.reason) == (Code.NOT_FOUND, "CALL_NOT_FOUND")
+    assert answer.info.metadata["call_id"].startswith("ää")
