@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, nargs="+", default=[100, 1000], help="streams at once (default 100 1000)")
     parser.add_argument("--ticks", type=int, default=50, help="ticks of a set (default 50: one second of calls)")
     parser.add_argument("--sets", type=int, default=8, help="sets (default 8)")
-    parser.add_argument("--codec", choices=("PCMU", "PCMA"), default="PCMU")
+    parser.add_argument("--codec", choices=("PCMU", "PCMA", "G722"), default="PCMU")
     parser.add_argument(
         "--ptime", type=int, choices=PTIMES, default=20, help="milliseconds of audio in a packet (default 20)"
     )

@@ -141,7 +141,7 @@ class CallMedia:
                 send=media.send,
                 receive=media.receive,
             )
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             log.warning("no media with %s:%s: %s", media.remote_host, media.remote_port, error)
 
     def expect(self, media: NegotiatedMedia | None, now: float) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "ANNOUNCES_AND_REFUSES",
     "ANSWERED_WHILE_CANCELLED",
     "CALL_WITHOUT_OFFER",
+    "CHANGES_ITS_CODEC",
     "EARLY_MEDIA",
     "HEARS_WHY",
     "HOLDS_AND_RESUMES",
@@ -215,6 +216,25 @@ HOLDS_AND_RESUMES = Scenario(
     ),
 )
 """RFC 3264 §8.4: a re-INVITE to hold, one to resume."""
+
+CHANGES_ITS_CODEC = Scenario(
+    "changes-its-codec",
+    (
+        *answer(body=sdp(formats="0")),
+        pause(200),
+        request("INVITE", 101, body=sdp(version=2, formats="9")),
+        receive("100", optional=True),
+        receive("200", check=("RTP/AVP 9[^0-9 ]", "a=rtpmap:9 G722/8000")),
+        request("ACK", 101, reliable=False),
+        pause(200),
+        request("INVITE", 102, body=sdp(version=3, formats="0 9")),
+        receive("100", optional=True),
+        receive("200", check=("RTP/AVP 0[^0-9 ]",)),
+        request("ACK", 102, reliable=False),
+        *_HANG_UP,
+    ),
+)
+"""RFC 3264 §8.3.2: from PCMU to G.722, by its static number alone (RFC 3551 §6), and back."""
 
 REOFFER_REQUESTED = Scenario(
     "reinvite-without-offer",

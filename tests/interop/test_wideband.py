@@ -1,7 +1,8 @@
-"""Wideband codecs with baresip, whose G.722 and Opus are of other hands: both sides hear what no G.711 carries."""
+"""G.722 with baresip, which has it by another hand: both sides hear what no G.711 carries. SIPp changes the codec."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sipcore import Samples
+from sipcore import CallState, Samples
 from sipcore.call import Call
 from sipcore.config import Account, UserAgentConfig
 from sipcore.registration import Registration
 from sipcore.useragent import UserAgent
+from tests.interop import scenarios
 from tests.interop.kit.align import align
 from tests.interop.kit.peers import Peers
 from tests.interop.kit.ports import HOST, free_ports
@@ -82,6 +84,19 @@ async def test_g722_when_we_call(peers: Peers, tmp_path: Path) -> None:
     await telephone.event("CALL_CLOSED")
     assert is_heard(read_wav(await telephone.recording(), RATE), said)
     assert is_heard(heard, read_wav(recorded, RATE)[RATE // 4 :])
+
+
+async def test_a_far_end_changes_the_codec_in_mid_call(peers: Peers) -> None:
+    far_end = await peers.sipp(scenarios.CHANGES_ITS_CODEC)
+    async with bot("PCMU", "G722") as (line, _):
+        call = await line.call(far_end.uri())
+        seen = [(call.codec, call.sample_rate)]
+        while call.state is CallState.CONNECTED:
+            if (call.codec, call.sample_rate) != seen[-1]:
+                seen.append((call.codec, call.sample_rate))
+            await asyncio.sleep(0.01)
+        assert seen == [("PCMU", 8000), ("G722", RATE), ("PCMU", 8000)]
+    await far_end.finished()
 
 
 async def test_g722_when_we_are_called(peers: Peers, tmp_path: Path) -> None:

@@ -47,7 +47,6 @@ jitter_buffer_delay 0-1
 module_path {modules}
 module g711.so
 module g722.so
-module opus.so
 module aufile.so
 module sndfile.so
 module srtp.so
