@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.benchmarks.conftest import BENCHMARKS
+from tests.benchmarks.conftest import small_run
 
 Script = Callable[[str], ModuleType]
 
@@ -93,12 +90,7 @@ def test_each_call_of_a_rival_gets_a_socket_of_its_own(script: Script) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["rows", "live", "recorded"])
 def test_a_small_run(engine: str, tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    options = ["--engine", engine, "--calls", "2", "--seconds", "2", "--rounds", "1", "--no-bare"]
-    command = [sys.executable, str(BENCHMARKS / "rtp_jitter.py"), *options]
-    files = ["--json", str(report), "--png", str(tmp_path / "plot.png")]
-    subprocess.run([*command, *files], check=True, capture_output=True, timeout=120)
-    (found,) = json.loads(report.read_text())["windows"]
+    (found,) = small_run(tmp_path, "--engine", engine)
     assert found["sender"] == engine
     assert found["streams"] == 2
     assert found["packets"] > 2
