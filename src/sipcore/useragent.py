@@ -117,8 +117,12 @@ class UserAgent:
             OSError: a port is taken, the address is not this machine's, or a file of TLS cannot be used.
         """
         await self._driver.start()
-        if self._owns_media:
-            await self.media.start()
+        try:
+            if self._owns_media:
+                await self.media.start()
+        except BaseException:  # nobody closes what did not start: its SIP ports are free again
+            await self._driver.close()
+            raise
         self._started = True
 
     async def close(self, timeout: float = 2.0) -> None:
