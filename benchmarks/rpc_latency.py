@@ -59,8 +59,9 @@ def run(work: Callable[[Connection], Coroutine[Any, Any, None]], pipe: Connectio
 # -- the server's process
 
 
-async def serve(pipe: Connection) -> None:
-    """The server, a bare handler on a port of its own, and what the server used between "begin" and "end"."""
+async def serve(pipe: Connection, more: dict[str, Any] | None = None) -> None:
+    """The server, a bare handler on a port of its own, and what the server used between "begin" and "end"; ``more``
+    settings than it needs for itself."""
 
     async def answer(request: bytes, _: Any) -> bytes:
         return request
@@ -73,6 +74,7 @@ async def serve(pipe: Connection) -> None:
             "register_rate": 1000,
             "max_load": 0,
             "log_level": "warning",
+            **(more or {}),
         },
         environ={},
     )
@@ -132,7 +134,8 @@ class Client:
         self.stub: Any = SipStub(channel)
         self._bare = bare.unary_unary("/bare/bare")
         self.domain = domain
-        self.call_id = ""
+        self.call_ids: dict[int, str] = {}
+        """Of the calls that are up, by account."""
 
     def name(self, number: int) -> str:
         """The account of that number; 0 is the one whose requests are measured."""
@@ -152,8 +155,7 @@ class Client:
         status = await self.stub.SipStartCall(request, metadata=self.about(number))
         if status.status_type != pb.SipStatus.OUTGOING_CALL_CONNECTED:
             raise SystemExit(f"no call: {status.description}")
-        if number == 0:
-            self.call_id = status.call_id
+        self.call_ids[number] = status.call_id
 
     def about(self, number: int) -> tuple[tuple[str, str], ...]:
         return (("x-sip-account", self.name(number)),)
@@ -168,7 +170,7 @@ class Client:
             await self._bare(b"x" * 40)
 
         async def control() -> None:
-            await stub.SipSetCallMediaControl(probe, metadata=(*about, ("x-ondewo-expected-call-id", self.call_id)))
+            await stub.SipSetCallMediaControl(probe, metadata=(*about, ("x-ondewo-expected-call-id", self.call_ids[0])))
 
         async def plain(method: Any, request: Any) -> None:
             await method(request, metadata=about)
