@@ -76,6 +76,8 @@ class Listener:
         self._behind = 0  # frames since the first one lost, 0 once all was read
         self._waiter: asyncio.Future[None] | None = None
         self._over = asyncio.Event()
+        self.closed = False
+        """It was closed, by either side, or has stalled."""
 
     # ---- for the stream, on its clock --------------------------------------------------------------------------------
 
@@ -83,27 +85,29 @@ class Listener:
         """What is heard at this tick; not copied."""
         if self.closed:
             return
-        if len(self._frames) >= self._max:
-            self._frames.popleft()
+        frames = self._frames
+        if len(frames) >= self._max:
+            frames.popleft()
             self.dropped += 1
             self._behind = max(self._behind, 1)
         if self._behind:
             self._behind += 1
             if self.stalled:
-                self.dropped += len(self._frames) + 1
-                self._frames.clear()
+                self.dropped += len(frames) + 1
+                frames.clear()
                 self.close()
                 return
         if self._gate is not None and self._gate.shut:
             frame = np.zeros_like(frame)
-        self._frames.append(frame)
-        if len(self._frames) >= self._per_frame:
+        frames.append(frame)
+        if self._waiter is not None and len(frames) >= self._per_frame:
             self._wake()
 
     def close(self) -> None:
         """No frame comes after those that are queued. May be called again."""
         if self.closed:
             return
+        self.closed = True
         self._over.set()
         self._wake()
         if self.on_close is not None:
@@ -114,11 +118,6 @@ class Listener:
             self._waiter.set_result(None)
 
     # ---- for the listener --------------------------------------------------------------------------------------------
-
-    @property
-    def closed(self) -> bool:
-        """It was closed, by either side, or has stalled."""
-        return self._over.is_set()
 
     @property
     def stalled(self) -> bool:
@@ -133,6 +132,14 @@ class Listener:
         return self
 
     async def __anext__(self) -> NDArray[np.int16]:
+        frame = await self.read()
+        if frame is None:
+            raise StopAsyncIteration
+        return frame.copy() if self._per_frame == 1 else frame
+
+    async def read(self) -> NDArray[np.int16] | None:
+        """The next frame, as iterating yields it, for readers that only look: other listeners have the same memory, so
+        nothing may be written to it. None: none comes any more."""
         frames = self._frames
         while len(frames) < self._per_frame and not self.closed:
             if self._waiter is not None:
@@ -143,9 +150,9 @@ class Listener:
             finally:
                 self._waiter = None
         if not frames:
-            raise StopAsyncIteration
+            return None
         if self._per_frame == 1:
-            frame = frames.popleft().copy()  # the reader's to change
+            frame = frames.popleft()
         else:
             frame = np.concatenate([frames.popleft() for _ in range(min(self._per_frame, len(frames)))])
         if len(frames) < self._per_frame and not self.closed:

@@ -50,6 +50,7 @@ CONFIG_SECONDS = 2.0
 DEFAULT_SECONDS = 3600
 """``max_duration_s`` where the client names none."""
 FRAMES_PER_STATS = 50
+LINEAR16 = np.dtype("<i2")
 LAST_WORDS_SECONDS = 10.0
 """For a slow client to take what is queued, and ``ended``."""
 LONGEST_STREAM_ID = 128
@@ -311,9 +312,8 @@ class _Stream:
 
     async def _write(self) -> None:
         await self._send(Started(self._config))
-        async for samples in self._listener:
-            pcm = samples.astype("<i2", copy=False).tobytes()
-            await self._send(AudioFrame(pcm, self._sent))
+        while (samples := await self._listener.read()) is not None:
+            await self._send(AudioFrame(samples.astype(LINEAR16, copy=False).tobytes(), self._sent))
             self._sent += 1
             if self._sent % FRAMES_PER_STATS == 0:
                 await self._send(self.counters())

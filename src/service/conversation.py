@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rtp.listener import PATIENCE_FRAMES
+from service.audio_streams import LINEAR16
 from service.errors import ClientGone
 from sipcore.errors import InvalidRequest, NoOngoingCall
 
@@ -289,8 +290,8 @@ class _Conversation:
     async def _hear(self) -> None:
         await self._send(Started(self._config))
         per_stats = max(1, 1000 // self._config.frame_ms)
-        async for samples in self._audio:
-            await self._send(Heard(samples.astype("<i2", copy=False).tobytes(), self._sent))
+        while (samples := await self._audio.read()) is not None:
+            await self._send(Heard(samples.astype(LINEAR16, copy=False).tobytes(), self._sent))
             self._sent += 1
             if self._sent % per_stats == 0:
                 await self._send(self.counters())
