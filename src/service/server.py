@@ -15,10 +15,9 @@ import grpc
 from service.accounts import Accounts
 from service.archive import Archive, ArchiveError
 from service.config import Endpoint, ServerSettings
+from service.frames import add_call_audio, add_sip
 from service.generated.ondewo.sip import sip_pb2
-from service.generated.ondewo.sip.sip_pb2_grpc import add_SipServicer_to_server
 from service.generated.sipcore.v1 import audio_pb2, telephony_pb2
-from service.generated.sipcore.v1.audio_pb2_grpc import add_CallAudioServicer_to_server
 from service.generated.sipcore.v1.telephony_pb2_grpc import add_TelephonyServicer_to_server
 from service.health import Health, add_health, add_reflection
 from service.journal import Journal
@@ -78,10 +77,10 @@ class Server:
         self._grpc = grpc.aio.server(
             options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
         )
-        add_SipServicer_to_server(Servicer(self.accounts), self._grpc)
+        add_sip(Servicer(self.accounts), self._grpc)
         add_TelephonyServicer_to_server(Telephony(self.accounts, settings.max_watches), self._grpc)
         audio = CallAudio(self.accounts, Recordings(settings.recordings))
-        add_CallAudioServicer_to_server(audio, self._grpc)
+        add_call_audio(audio, self._grpc)
         self.health = Health(SERVICES, lambda: self.agent.listening)
         add_health(self.health, self._grpc)
         if settings.reflection:

@@ -11,8 +11,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from service import converters
 from service.accounts import Accounts, Scope
-from service.audio_streams import AudioResponse
+from service.audio_streams import AudioFrame, AudioResponse
 from service.errors import ClientGone, rpc_error
+from service.frames import audio_message
 from service.generated.ondewo.sip import sip_pb2 as pb
 from service.generated.ondewo.sip.sip_pb2_grpc import SipServicer
 from service.status import AmdResult
@@ -144,7 +145,10 @@ class Servicer(SipServicer):
     ) -> None:
         async def send(response: AudioResponse) -> None:
             try:
-                await context.write(converters.audio_response(response))
+                if isinstance(response, AudioFrame):
+                    await context.write(audio_message(response.pcm, response.sequence))
+                else:
+                    await context.write(converters.audio_response(response))
             except grpc.aio.BaseError as error:
                 raise ClientGone("the client has gone") from error
 

@@ -18,8 +18,9 @@ import pytest_asyncio
 from google.protobuf.empty_pb2 import Empty
 
 from service.config import load_settings
+from service.frames import add_sip
 from service.generated.ondewo.sip import sip_pb2 as pb
-from service.generated.ondewo.sip.sip_pb2_grpc import SipStub, add_SipServicer_to_server
+from service.generated.ondewo.sip.sip_pb2_grpc import SipStub
 from service.servicer import GRPC_OPTIONS, Servicer
 from tests.service.bench import ALICE, BOB, Bench, settle, wav
 
@@ -53,7 +54,7 @@ async def wire() -> AsyncIterator[Wire]:
     settings = load_settings({}, environ={})
     bench = Bench(wav_limit=settings.wav_limit_bytes)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS])
-    add_SipServicer_to_server(Servicer(bench.accounts), server)
+    add_sip(Servicer(bench.accounts), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=LIMITS) as channel:
@@ -279,7 +280,7 @@ async def test_live_audio_and_its_codes(wire: Wire) -> None:
 async def test_live_audio_asks_for_the_token() -> None:
     bench = Bench(control_token="open sesame")
     server = grpc.aio.server(options=GRPC_OPTIONS)
-    add_SipServicer_to_server(Servicer(bench.accounts), server)
+    add_sip(Servicer(bench.accounts), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

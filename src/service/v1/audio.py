@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import grpc
 
 from service import converters as metadata
-from service.conversation import Conversations, ConverseConfig, ConverseResponse
+from service.conversation import Conversations, ConverseConfig, ConverseResponse, Heard
 from service.errors import CallControlUnauthenticated, ClientGone
+from service.frames import audio_message
 from service.generated.sipcore.v1 import audio_pb2 as pb
 from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioServicer
 from service.media_control import UNAUTHENTICATED
-from service.recording_streams import RecordingResponse, RecordingStreams
+from service.recording_streams import Chunk, RecordingResponse, RecordingStreams
 from service.v1 import audio_wire, lookup
 from service.v1.refusals import refusal
 from sipcore.errors import InvalidRequest
@@ -42,7 +43,10 @@ class CallAudio(CallAudioServicer):
     ) -> None:
         async def send(response: ConverseResponse) -> None:
             try:
-                await context.write(audio_wire.response(response))
+                if isinstance(response, Heard):
+                    await context.write(audio_message(response.pcm, response.sequence))
+                else:
+                    await context.write(audio_wire.response(response))
             except grpc.aio.BaseError as error:
                 raise ClientGone("the client has gone") from error
 
@@ -77,7 +81,10 @@ class CallAudio(CallAudioServicer):
     ) -> None:
         async def send(response: RecordingResponse) -> None:
             try:
-                await context.write(audio_wire.recording_response(response))
+                if isinstance(response, Chunk):
+                    await context.write(audio_message(response.pcm, response.position))
+                else:
+                    await context.write(audio_wire.recording_response(response))
             except grpc.aio.BaseError as error:
                 raise ClientGone("the client has gone") from error
 

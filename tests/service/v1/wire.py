@@ -11,10 +11,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from service.frames import add_call_audio, add_sip
 from service.generated.ondewo.sip import sip_pb2 as sip
-from service.generated.ondewo.sip.sip_pb2_grpc import SipStub, add_SipServicer_to_server
+from service.generated.ondewo.sip.sip_pb2_grpc import SipStub
 from service.generated.sipcore.v1 import events_pb2, telephony_pb2
-from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioStub, add_CallAudioServicer_to_server
+from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioStub
 from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyStub, add_TelephonyServicer_to_server
 from service.recordings import Recordings
 from service.servicer import GRPC_OPTIONS, Servicer
@@ -130,10 +131,10 @@ class Watching:
 async def open_wire(bench: Bench, *, recordings: Path | None = None, max_watches: int = 1000) -> AsyncIterator[Wire]:
     """The server, and a client; both are gone behind the block."""
     server = grpc.aio.server(options=GRPC_OPTIONS)
-    add_SipServicer_to_server(Servicer(bench.accounts), server)
+    add_sip(Servicer(bench.accounts), server)
     add_TelephonyServicer_to_server(Telephony(bench.accounts, max_watches), server)
     audio = CallAudio(bench.accounts, Recordings(recordings))
-    add_CallAudioServicer_to_server(audio, server)
+    add_call_audio(audio, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
