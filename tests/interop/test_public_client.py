@@ -73,11 +73,11 @@ async def test_the_public_client_calls_every_method(peers: Peers, tmp_path: Path
     python = await asyncio.to_thread(public_client_python)
     speech = speech_like(1.0, seed=12)
     wav, heard = write_wav(tmp_path / "speech.wav", speech), tmp_path / "heard.pcm"
-    server = await peers.server("--call-control-token", "open sesame")
+    server = await peers.server("--call-control-token", "open-sesame")
     host, _, port = server.grpc.rpartition(":")
     async with FarSide() as far:
         argv = [str(python), str(METHODS_DRIVER), kind, host, port, far.address("alice"), PASSWORD]
-        argv += [far.address("bob"), "open sesame", str(wav), str(heard)]
+        argv += [far.address("bob"), "open-sesame", str(wav), str(heard)]
         folder = peers.new_folder("public-client")
         folder.mkdir()
         client = Program("public-client", argv, folder)

@@ -251,7 +251,7 @@ async def test_a_client_that_stops_reading_slows_nobody_and_loses_its_stream(sce
 
 
 async def test_the_token_of_a_running_server() -> None:
-    variables = {"SIPCORE_CALL_CONTROL_TOKEN": "open sesame"}
+    variables = {"SIPCORE_CALL_CONTROL_TOKEN": "open-sesame"}
     async with FarSide() as far, run_server("--log-level", "debug", **variables) as server:
         channel = grpc.aio.insecure_channel(server.bound["grpc"])
         async with channel:
@@ -259,7 +259,7 @@ async def test_the_token_of_a_running_server() -> None:
             _, call_id = await connected(scene)
             scope = ("x-ondewo-expected-call-id", call_id)
             request = pb.SipSetCallMediaControlRequest(bot_voice=pb.MEDIA_CONTROL_SETTING_OFF)
-            for token, refusal in (("wrong guess", "CallControlUnauthenticated"), ("open sesame", "")):
+            for token, refusal in (("wrong guess", "CallControlUnauthenticated"), ("open-sesame", "")):
                 metadata = (scope, ("x-ondewo-sip-call-control-token", token))
                 status = await scene.stub.SipSetCallMediaControl(request, metadata=metadata)
                 assert (status.exception_name, status.bot_muted) == (refusal, not refusal)
