@@ -280,8 +280,9 @@ async def test_a_key_at_the_end_of_a_call_is_told_and_its_row_is_clean_for_the_n
     assert told == []
     other.close()
     assert told == ["8"]
-    again = engine.open_stream("127.0.0.1")
-    assert again.row == other.row
+    # Rows that were given back come again when there are enough of them to be made fresh together.
+    later = [engine.open_stream("127.0.0.1") for _ in range(32)]
+    again = next(stream for stream in later if stream.row == other.row)
     again.on_inband_dtmf = lambda key, duration: told.append(key)
     for _ in range(10):
         engine.tick(1, 0.0)
