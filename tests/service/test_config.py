@@ -53,7 +53,7 @@ SAMPLES = {
     "history": ("history.db", Path("history.db")),
     "recordings": ("/", Path("/")),
     "tracebacks": ("false", False),
-    "call_control_token": ("hush", "hush"),
+    "call_control_token": ("hush hush", "hush hush"),
     "max_events": ("500", 500),
     "max_watches": ("7", 7),
     "max_audio_streams": ("40", 40),
@@ -131,7 +131,7 @@ def test_toml_types_and_the_file_from_a_variable(tmp_path: Path, monkeypatch: py
         ({"recordings": "/no/such"}, "--recordings: must be a folder that is there"),
         (
             {"call_control_token": "hush\n"},
-            "--call-control-token: must be printable ASCII without spaces",
+            "--call-control-token: must be printable ASCII, without line ends",
         ),
     ],
 )
