@@ -52,6 +52,8 @@ class Audience:
         self.events = 0
         self.lost = 0
         self.frames = 0
+        self.ended: list[str] = []
+        """Why streams ended before the audience left."""
         self._address = address
         self._channels: list[grpc.aio.Channel] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,6 +82,8 @@ class Audience:
         metadata = (("x-sip-account", account), ("x-ondewo-expected-call-id", call_id))
         async for response in stub.SipStreamCallAudio(self._config(), metadata=metadata):
             self.frames += response.HasField("audio")
+            if response.HasField("ended"):
+                self.ended.append(sip.SipCallAudioEndReason.Name(response.ended.reason))
 
     async def _config(self) -> AsyncIterator[sip.SipCallAudioRequest]:
         yield sip.SipCallAudioRequest(config=sip.SipCallAudioConfig(mode=sip.SIP_CALL_AUDIO_MODE_LISTEN))
@@ -111,7 +115,7 @@ async def attend(pipe: Connection) -> None:
         if word == "begin":
             before = (audience.events, audience.frames)
         else:
-            pipe.send((audience.events - before[0], audience.frames - before[1], audience.lost))
+            pipe.send((audience.events - before[0], audience.frames - before[1], audience.lost, audience.ended))
     await audience.close()
 
 
@@ -146,7 +150,8 @@ async def measure(options: argparse.Namespace, server: Connection, far: Connecti
             result |= {"audience": attended, "times": times, "steal": (steal_seconds() - steal) / result["wall"]}
             if attended:
                 audience.send("end")
-                result["events"], result["frames"], result["lost"] = await asyncio.to_thread(audience.recv)
+                told = await asyncio.to_thread(audience.recv)
+                result["events"], result["frames"], result["lost"], result["ended"] = told
                 result["expected"] = options.streams * result["wall"] / 0.02
             results.append(result)
             print(f"{'with' if attended else 'without'} audience: measured", flush=True)
@@ -214,6 +219,9 @@ def told(result: dict[str, Any]) -> str:
     if result["audience"]:
         share = 100 * result["frames"] / result["expected"]
         text += f", {result['events']} events ({result['lost']} gaps), {share:.1f} % of the frames"
+        if result["ended"]:
+            reasons = ", ".join(sorted(set(result["ended"])))
+            text += f" ({len(result['ended'])} streams ended: {reasons}; is the audience's process starved?)"
     return f"{text}, steal {result['steal']:.2f}"
 
 
