@@ -3,6 +3,9 @@
 A packet of it (a silence insertion descriptor) tells the level below overload and, if it likes, the colour as
 reflection coefficients. From its timestamp on that noise stands in for audio, until audio comes again. Rows without pay
 nothing.
+
+The coefficients are those of a filter at the clock rate of CN, 8,000 Hz (§4), also beside a codec that samples at
+16,000: there the noise is made at 8,000 Hz, too, and has nothing above 4 kHz.
 """
 
 from __future__ import annotations
@@ -54,12 +57,13 @@ class ComfortNoise(Columns):
         """Some row has been told to play noise."""
         self._rng = np.random.default_rng(0x3389)  # noise that nobody need not predict
 
-    def describe(self, row: int, position: int, payload: bytes) -> None:
-        """The far end's silence begins, or goes on, at ``position`` and sounds like this."""
+    def describe(self, row: int, position: int, payload: bytes, *, wide: bool = False) -> None:
+        """The far end's silence begins, or goes on, at ``position`` and sounds like this. ``wide``: in a row that is
+        played at 16,000 Hz."""
         if not payload:
             return
         self.active = True
-        self.loop[row] = noise_of(payload, self._rng)
+        self.loop[row] = noise_of(payload, self._rng, wide=wide)
         if self.end[row] != NEVER or self.begin[row] == NEVER:
             self.begin[row] = position
         self.end[row] = NEVER
@@ -78,10 +82,7 @@ class ComfortNoise(Columns):
         places: NDArray[np.intp],
         gone: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Fills what is ``gone`` of ``frames[places]`` where silence is announced. Returns bool (n,): was it.
-
-        Wide frames get it at the same level, its colour an octave higher.
-        """
+        """Fills what is ``gone`` of ``frames[places]`` where silence is announced. Returns bool (n,): was it."""
         silent = (positions >= self.begin[rows]) & (positions < self.end[rows])
         if silent.any():
             chosen, target = rows[silent], places[silent]
@@ -92,12 +93,15 @@ class ComfortNoise(Columns):
         return silent
 
 
-def noise_of(payload: bytes, rng: np.random.Generator) -> NDArray[np.int16]:
-    """int16 (`LOOP`,): noise of the level (§3.1) and colour (§3.2) that a payload of at least one byte names."""
+def noise_of(payload: bytes, rng: np.random.Generator, *, wide: bool = False) -> NDArray[np.int16]:
+    """int16 (`LOOP`,): noise of the level (§3.1) and colour (§3.2) that a payload of at least one byte names; to be
+    played at 8,000 Hz, or ``wide``: at 16,000."""
     level = OVERLOAD * 10 ** (-(payload[0] & 0x7F) / 20)
     noise = rng.standard_normal(2 * LOOP)
     response = _impulse_response(payload[1 : 1 + MAX_ORDER])
     shaped = np.convolve(noise, response)[LOOP : 2 * LOOP]
+    if wide:  # half of it lasts as long at twice the rate
+        shaped = np.fft.irfft(np.fft.rfft(shaped[: LOOP // 2]), LOOP)
     power = np.sqrt(np.mean(shaped * shaped))
     return np.asarray(np.clip(shaped * (level / power), -32767, 32767), np.int16)
 

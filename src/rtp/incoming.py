@@ -196,7 +196,9 @@ class Incoming:
             row, timestamp = int(packets.rows[index]), int(packets.timestamp[index])
             stream = self._streams.get(row)
             if packets.kind[index] == Kind.NOISE:
-                self._noise.describe(row, position_of(self._ring, row, timestamp), packets.payload(index))
+                wide = stream is not None and stream.coders is not None
+                position = position_of(self._ring, row, timestamp)
+                self._noise.describe(row, position, packets.payload(index), wide=wide)
             elif stream is not None:
                 self._heard.append((stream, timestamp, packets.payload(index)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtp.comfort_noise import ComfortNoise, noise_of
+from rtp.comfort_noise import LOOP, ComfortNoise, noise_of
 from rtp.jitter import FRAME, insert
 from rtp.sequence import follow
 from tests.rtp.kit import Rows, tone
@@ -36,6 +36,22 @@ def test_reflection_coefficients_colour_it(number: int, low_is_louder: bool) -> 
     half = len(spectrum) // 2
     assert (spectrum[:half].sum() > 4 * spectrum[half:].sum()) == low_is_louder
     assert level_of(noise) == pytest.approx(40, abs=1.5)
+
+
+@pytest.mark.parametrize("number", [40, 214])
+def test_a_wide_row_gets_the_same_colour(number: int) -> None:
+    """§4: the coefficients are those of 8,000 Hz, so the same ones lie at the same Hz, and nothing above 4 kHz."""
+    rng = np.random.default_rng(1)
+    narrow, wide = (
+        np.mean([np.abs(np.fft.rfft(noise_of(bytes((40, number)), rng, wide=wide))) ** 2 for _ in range(20)], axis=0)
+        for wide in (False, True)
+    )
+    band = LOOP // 8  # bins: a kHz of what is 300 ms at 8,000 Hz, and half of them of 150 ms at 16,000
+    of_narrow = [float(narrow[low : low + band].sum() / narrow.sum()) for low in range(0, 4 * band, band)]
+    of_wide = [float(wide[low : low + band // 2].sum() / wide.sum()) for low in range(0, 4 * band // 2, band // 2)]
+    assert of_wide == pytest.approx(of_narrow, abs=0.03)
+    assert wide[LOOP // 4 + 1 :].sum() < 0.001 * wide.sum()
+    assert level_of(noise_of(bytes((40, number)), rng, wide=True)) == pytest.approx(40, abs=1.5)
 
 
 @pytest.mark.parametrize("payload", [b"\x28" + b"\xff" * 200, b"\x00" * 40, bytes(range(256))])
