@@ -21,6 +21,7 @@ from rtp.comfort_noise import ComfortNoise
 from rtp.concealment import Concealment
 from rtp.control import Control, Reports
 from rtp.delay import Delay
+from rtp.ears import Audience
 from rtp.endpoint import family_of
 from rtp.inband import InbandKeys, finish_key
 from rtp.incoming import Incoming
@@ -32,6 +33,7 @@ from rtp.packetizer import PACKET_BYTES, Sending, begin, set_codec
 from rtp.packing import Packing, set_ptime
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
+from rtp.rates import WIDE
 from rtp.receive import Kind, Routes, SymmetricRtp
 from rtp.refusals import Refusals
 from rtp.sequence import Reception, lost
@@ -116,7 +118,8 @@ class MediaEngine:
             capacity=capacity,
         )
         self._reports = Reports(self._control, self._sending, self._routes, self._reception, self._counters, self._rng)
-        self._outgoing = Outgoing(self._sending, self._packing, self._counters)
+        audience, wide_audience = Audience(RATE), Audience(WIDE)
+        self._outgoing = Outgoing(self._sending, self._packing, self._counters, audience, wide_audience)
         self._incoming = Incoming(
             self._routes,
             self._reception,
@@ -128,6 +131,8 @@ class MediaEngine:
             self._control,
             self._reports,
             self._inband,
+            audience,
+            wide_audience,
             capacity=capacity,
         )
         self._clock = TickClock(TICK_MS / 1000, self.tick, self.half_tick)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rtp.control import Control, Reports
     from rtp.datagrams import Datagrams
     from rtp.delay import Delay
+    from rtp.ears import Audience
     from rtp.inband import InbandKeys
     from rtp.jitter import JitterRing
     from rtp.receive import Packets, Routes
@@ -68,6 +69,8 @@ class Incoming:
         control: Control,
         reports: Reports,
         inband: InbandKeys,
+        audience: Audience,
+        wide_audience: Audience,
         *,
         capacity: int,
     ) -> None:
@@ -91,8 +94,12 @@ class Incoming:
         self._heard: list[tuple[RtpStream, int, bytes]] = []
         self._in_event: set[RtpStream] = set()
         self._heard_streams: set[RtpStream] = set()
+        self._audience = audience
+        """Who hears plain streams,"""
+        self._wide_audience = wide_audience
+        """and wide ones."""
         self._listened: tuple[Listened, Listened] | None = ([], [])
-        """Who is heard by somebody, and where among the rows: plain ones, and wide ones."""
+        """Whose frames go into sinks, and where among the rows: plain ones, and wide ones."""
         self.wideband: Wideband | None = None
         """The rows that are wide; None: there has been none yet."""
         self.latched = False
@@ -140,9 +147,13 @@ class Incoming:
 
     def _arrange_listened(self) -> tuple[Listened, Listened]:
         self._heard_streams = {one for one in self._heard_streams if self._streams.get(one.row) is one}
-        wide = {stream for stream in self._heard_streams if stream.coders is not None}
-        plain = self._places(self._heard_streams - wide, self._rows)
-        return plain, self._places(wide, self.wideband.rows) if self.wideband is not None else []
+        coded = {stream for stream in self._heard_streams if stream.coders is not None}
+        plain = self._places(self._heard_streams - coded, self._rows)
+        wide = self._places(coded, self.wideband.rows) if self.wideband is not None else []
+        self._wide_audience.leave()
+        for audience, listened in ((self._audience, plain), (self._wide_audience, wide)):
+            audience.arrange((place, stream.row, stream.ears) for place, stream in listened if stream.ears.open)
+        return [one for one in plain if one[1].sinks], [one for one in wide if one[1].sinks]
 
     def _places(self, heard: set[RtpStream], rows: NDArray[np.int64]) -> Listened:
         ordered = sorted(stream.row for stream in heard)
@@ -235,8 +246,9 @@ class Incoming:
             frames.flags.writeable = False
             if keyed is not None:
                 self._note_keys(hear_keys(self._inband, rows[keyed], frames[keyed]))
+            self._audience.hear(now, frames)
             for index, stream in listened:
-                self._hand_over(stream, frames[index], now)
+                _write_to_sinks(stream, frames[index])
             if wideband is not None and len(wide_rows):
                 self._play_wide(wideband, wide_rows, wide, now)
 
@@ -244,8 +256,9 @@ class Incoming:
         frames = wideband.play(self._delay, self._ring, self._noise, self._counters, rows)
         frames.flags.writeable = False
         self._note_keys(wideband.hear_keys(self._inband, rows, frames))
+        self._wide_audience.hear(tick, frames)
         for index, stream in listened:
-            self._hand_over(stream, frames[index], tick)
+            _write_to_sinks(stream, frames[index])
 
     def _note_keys(self, keys: Iterable[tuple[int, str, int]]) -> None:
         for row, key, lasted in keys:
@@ -253,18 +266,14 @@ class Incoming:
             if stream is not None:
                 self._keys.append((stream, key, lasted))
 
-    def _hand_over(self, stream: RtpStream, frame: NDArray[np.int16], tick: int) -> None:
-        if stream.ears.open:
-            try:
-                stream.ears.hear(tick, frame)
-            except Exception:
-                logger.exception("who hears a stream failed at a frame")
-        for sink in tuple(stream.sinks):
-            try:
-                sink.write(frame)
-            except Exception:
-                logger.exception("an audio sink failed and was removed")
-                stream.drop_sink(sink)
+
+def _write_to_sinks(stream: RtpStream, frame: NDArray[np.int16]) -> None:
+    for sink in tuple(stream.sinks):
+        try:
+            sink.write(frame)
+        except Exception:
+            logger.exception("an audio sink failed and was removed")
+            stream.drop_sink(sink)
 
 
 def waited(arrivals: NDArray[np.float64], count: int) -> NDArray[np.int64] | int:

@@ -29,6 +29,9 @@ PATIENCE_FRAMES = 250
 """A listener that loses frames for 5 s, and never catches up meanwhile, is given up."""
 TICK_MS = 20
 LONGEST_FRAME_MS = 500
+SHARED_FRAMES = 4
+"""Frames in a row that a reader may be behind, and still be given those that all streams share; then it gets memory of
+its own, so that one that is slow does not keep what was heard on all the others."""
 
 
 class Listener:
@@ -82,7 +85,7 @@ class Listener:
     # ---- for the stream, on its clock --------------------------------------------------------------------------------
 
     def hear(self, frame: NDArray[np.int16]) -> None:
-        """What is heard at this tick; not copied."""
+        """What is heard at this tick; copied for readers that are behind."""
         if self.closed:
             return
         frames = self._frames
@@ -99,7 +102,7 @@ class Listener:
                 return
         if self._gate is not None and self._gate.shut:
             frame = np.zeros_like(frame)
-        frames.append(frame)
+        frames.append(frame if len(frames) < SHARED_FRAMES + self._per_frame else frame.copy())
         if self._waiter is not None and len(frames) >= self._per_frame:
             self._wake()
 

@@ -13,6 +13,7 @@ less, make their frames in the same way; `rtp.packing` makes packets of them.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rtp.ears import Audience
     from rtp.endpoint import Endpoint
     from rtp.packetizer import Sending
     from rtp.packing import Packing
@@ -46,7 +48,9 @@ CATCH_UP_FRAMES = 5
 class Outgoing:
     """Which rows send, and what they send at a tick."""
 
-    def __init__(self, sending: Sending, packing: Packing, counters: Counters) -> None:
+    def __init__(
+        self, sending: Sending, packing: Packing, counters: Counters, audience: Audience, wide_audience: Audience
+    ) -> None:
         self._sending = sending
         self._packing = packing
         self._counters = counters
@@ -69,11 +73,15 @@ class Outgoing:
         self.splits = False
         """Some packets are due in the middle between two ticks; see `send_middle`."""
         self._reads: list[Callable[[int], NDArray[np.int16] | None]] = []
-        """Of the queues of streams that nobody is on live,"""
+        """Of the queues of streams that nobody talks on,"""
         self._live: list[RtpStream] = []
-        """and those that somebody is on;"""
+        """and those that somebody does;"""
         self._source_rows = np.zeros(0, np.int64)
         """their rows, in that order."""
+        self._audience = audience
+        self._wide_audience = wide_audience
+        self._overheard = self._rows
+        """Rows of which somebody hears what is sent."""
         self._wide: list[RtpStream] = []
         """Those with a coder of their own,"""
         self._tabled = self._rows
@@ -207,7 +215,7 @@ class Outgoing:
         if self.sources_changed:
             self._arrange_sources()
         parts: list[NDArray[np.int16] | None] = [read(FRAME) for read in self._reads]
-        parts += [_live_frame(stream, self.tick, FRAME) for stream in self._live]
+        parts += [stream.spoken(FRAME) for stream in self._live]
         playing = [part for part in parts if part is not None]
         rows = self._source_rows
         if len(playing) < len(rows):
@@ -218,34 +226,48 @@ class Outgoing:
             frames = np.empty((len(playing), FRAME), np.int16)
             np.concatenate(playing, out=frames.reshape(-1), casting="unsafe")
             encode_frames(self._sending, rows, frames)
-        for stream in self._wide:
-            self._fill_wide(stream)
+            if len(self._overheard):
+                self._tell(rows, frames)
+        if self._wide:
+            self._fill_wide()
 
-    def _fill_wide(self, stream: RtpStream) -> None:
-        frame = None
-        if stream.talker is not None or stream.ears.both:
-            frame = None if stream.events else _live_frame(stream, self.tick, WIDE_FRAME)
-        elif not stream.events:
-            frame = stream.queue.read(WIDE_FRAME)
-        if stream.coders is not None and not stream.closed:
-            muted = self._sending.muted[stream.row]
-            payload = stream.coders.encode(None if muted else frame)
-            self._sending.packet[stream.row, HEADER_LENGTH:PACKET_BYTES] = np.frombuffer(payload, np.uint8)
+    def _tell(self, rows: NDArray[np.int64], frames: NDArray[np.int16]) -> None:
+        """Those who hear what is sent."""
+        heard = np.isin(rows, self._overheard) & ~self._sending.muted[rows]
+        self._audience.sent(self.tick, rows[heard], frames[heard])
+
+    def _fill_wide(self) -> None:
+        overheard: list[tuple[int, NDArray[np.int16]]] = []
+        for stream in self._wide:
+            frame = None
+            if not stream.events:
+                frame = stream.queue.read(WIDE_FRAME) if stream.talker is None else stream.spoken(WIDE_FRAME)
+            if stream.coders is not None and not stream.closed:
+                if self._sending.muted[stream.row]:
+                    frame = None
+                payload = stream.coders.encode(frame)
+                self._sending.packet[stream.row, HEADER_LENGTH:PACKET_BYTES] = np.frombuffer(payload, np.uint8)
+                if frame is not None and stream.ears.both:
+                    overheard.append((stream.row, np.array(frame, np.int16)))
+        if overheard:
+            overheard.sort(key=itemgetter(0))
+            rows = np.array([row for row, _ in overheard], np.int64)
+            self._wide_audience.sent(self.tick, rows, np.stack([frame for _, frame in overheard]))
 
     def _arrange_sources(self) -> None:
         """Streams that send events play nothing meanwhile."""
         self.sources_changed = False
         self._reads, self._live, rows = [], [], []
         for stream in self._audio:
-            if stream.coders is not None:
+            if stream.coders is not None or stream.events:
                 continue
-            if stream.talker is not None or stream.ears.both:
-                if not stream.events:
-                    self._live.append(stream)
-            elif not stream.events:
+            if stream.talker is not None:
+                self._live.append(stream)
+            else:
                 self._reads.append(stream.queue.read)
                 rows.append(stream.row)
         rows += [stream.row for stream in self._live]
+        self._overheard = _rows([stream for stream in self._audio if stream.ears.both])
         self._source_rows = np.array(rows, np.int64)
 
     def _send_events(self) -> None:
@@ -281,14 +303,6 @@ def _rows(streams: list[RtpStream]) -> NDArray[np.int64]:
 
 def _routes(streams: list[RtpStream]) -> list[tuple[int, socket.socket, Endpoint]]:
     return [(stream.row, stream.ports.rtp, stream.endpoint) for stream in streams if stream.endpoint is not None]
-
-
-def _live_frame(stream: RtpStream, tick: int, samples: int) -> NDArray[np.int16] | None:
-    if stream.talker is None and not stream.queue:
-        return None
-    frame = np.empty(samples, np.int16)
-    stream.fill_live(frame, tick)
-    return frame
 
 
 def _sent(stream: RtpStream, packet: bytes) -> bool:

@@ -298,15 +298,10 @@ class RtpStream:
         self.ears.add_taker(recording)
         self._engine.hearers_changed(self)
 
-    def fill_live(self, frame: NDArray[np.int16], tick: int) -> None:
-        """For the engine: what goes out at this tick, where somebody talks or hears what is sent."""
-        played = self.queue.fill(frame)
-        if self.talker is not None:
-            self.talker.voice.fill(frame)
-        elif self._muted or not played:
-            frame[:] = 0
-            return
-        self.ears.sent(tick, frame)
+    def spoken(self, samples: int) -> NDArray[np.int16] | None:
+        """For the engine: the next frame of who talks; what plays goes on silently."""
+        self.queue.read(samples)
+        return None if self.talker is None else self.talker.voice.read()
 
     def _let_go(self, listener: Listener) -> None:
         self.ears.remove(listener)

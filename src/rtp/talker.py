@@ -86,18 +86,18 @@ class Voice:
             self.discarded += 1
         self._frames.append(frame)
 
-    def fill(self, frame: NDArray[np.int16]) -> None:
-        """The next frame to send, for the clock; silence where there is none."""
+    def read(self) -> NDArray[np.int16] | None:
+        """The next frame to send, for the clock; None: silence."""
         if self._collecting and not self._ready():
-            frame[:] = 0
-        elif not self._frames:
+            return None
+        if not self._frames:
             self.underruns += 1
             self._collect()
-            frame[:] = 0
-        else:
-            self._collecting = False
-            frame[:] = self._frames.popleft()
-            self._trim()
+            return None
+        self._collecting = False
+        frame = self._frames.popleft()
+        self._trim()
+        return frame
 
     def _ready(self) -> bool:
         """Enough has been collected, or all that there is has waited as long as enough would."""

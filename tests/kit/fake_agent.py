@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtp.audio_stream import AudioStream
-from rtp.ears import Ears
 from rtp.listener import Listener
 from rtp.recording import Recording
 from rtp.recording_stream import RecordingStream
@@ -50,6 +49,7 @@ from sipcore.events import (
     Unregistered,
 )
 from sipcore.protocol.identity import ACCOUNT_ITSELF, Caller
+from tests.kit.lone_ears import LoneEars
 
 __all__ = ["FakeAgent", "FakeCall", "FakePlayback", "FakeRegistration", "FakeTransfer"]
 
@@ -197,7 +197,7 @@ class FakeCall:
         """Seconds until the far end answers BYE or CANCEL."""
         self.playbacks: list[FakePlayback] = []
         self.listeners: list[Listener] = []
-        self.ears = Ears()
+        self.ears = LoneEars()
         self.speakers: list[AudioStream] = []
         self.recordings: list[Recording] = []
         self.recording_streams: list[RecordingStream] = []

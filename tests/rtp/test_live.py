@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtp.ears import Ears
 from rtp.engine import MediaEngine
 from rtp.g711 import SILENCE, Law, decode, encode
 from rtp.listener import Listener
@@ -18,6 +17,7 @@ from rtp.sinks import Gate
 from rtp.sources import ArraySource
 from rtp.stream import AlreadyTalking, RtpStream
 from rtp.talker import MAX_FRAMES, PREFETCH_FRAMES, TRIM_FRAMES, Talker, Voice
+from tests.kit.lone_ears import LoneEars
 from tests.rtp.kit import FarEnd, packet, tone
 
 FRAME = 160
@@ -37,9 +37,9 @@ async def heard(listener: Listener, count: int) -> list[int]:
 # ---- listener --------------------------------------------------------------------------------------------------------
 
 
-def ears(*listeners: Listener) -> Ears:
+def ears(*listeners: Listener) -> LoneEars:
     """Those of a stream that they listen to."""
-    made = Ears()
+    made = LoneEars()
     for listener in listeners:
         made.add(listener)
     return made
@@ -196,11 +196,9 @@ async def test_closing_ends_the_iteration_behind_what_is_queued() -> None:
 
 
 def spoken(voice: Voice, count: int) -> Iterator[int]:
-    out = np.empty(FRAME, np.int16)
     for _ in range(count):
-        out[:] = 99
-        voice.fill(out)
-        yield int(out[0])
+        out = voice.read()
+        yield 0 if out is None else int(out[0])
 
 
 def test_some_frames_are_collected_before_the_first_goes_out() -> None:

@@ -21,12 +21,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from rtp import recording as recordings
-from rtp.ears import Ears
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
 from rtp.recording import BLOCK_FRAMES, MAX_WAITING_BLOCKS, Recording
 from rtp.sources import ArraySource
 from rtp.stream import RtpStream
+from tests.kit.lone_ears import LoneEars
 from tests.rtp.kit import FarEnd, packet, tone
 
 FRAME = 160
@@ -72,7 +72,7 @@ async def test_stereo_has_the_far_end_left_and_this_side_right(tmp_path: Path) -
 @pytest.mark.parametrize("stereo", [False, True])
 async def test_ticks_that_a_stall_left_out_are_silence_of_that_length(tmp_path: Path, stereo: bool) -> None:
     path = tmp_path / "x.wav"
-    ears, recording = Ears(), Recording(path, stereo=stereo)
+    ears, recording = LoneEars(), Recording(path, stereo=stereo)
     ears.add_taker(recording)
     for tick in (100, 101, 175, 176):
         ears.sent(tick, frame(7))
@@ -126,7 +126,7 @@ async def test_a_full_disk_ends_the_recording_with_an_event_and_a_whole_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "x.wav"
-    ears, recording = Ears(), Recording(path, stereo=True)
+    ears, recording = LoneEars(), Recording(path, stereo=True)
     failed: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
     recording.on_failed = failed.set_result
     recording.on_close = lambda: ears.remove(recording)

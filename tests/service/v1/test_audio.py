@@ -357,7 +357,7 @@ async def test_recordings_are_bounded_and_known_while_the_call_lasts(wire: Wire)
 async def test_a_disk_that_fails_is_told(wire: Wire) -> None:
     call = await wire.connected()
     await wire.audio.StartRecording(pb.StartRecordingRequest(call_id="one", file_name="x.wav"))
-    (recording,) = call.ears._takers
+    (recording,) = call.ears.takers
     recording._give_up(OSError(28, "No space left on device"))  # type: ignore[attr-defined]
     stopped = await wire.audio.StopRecording(pb.StopRecordingRequest(recording_id="x.wav"))
     assert stopped.ended
