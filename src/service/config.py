@@ -24,6 +24,7 @@ from pydantic_settings import (
 from service import values
 from service.journal import DEFAULT_SIZE as JOURNAL_SIZE
 from service.line import LineOptions
+from service.port_config import PortSettings
 from service.profiles import Profile, parse_profiles
 from service.stream_places import AudioLimits
 from service.values import Endpoint, PortRange
@@ -49,19 +50,11 @@ class SettingsError(Exception):
     """A setting is wrong; ``str()`` is one line: which one, where it came from, what is wrong."""
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(PortSettings):
     """What ``sipcore serve`` can be told."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, enable_decoding=False)
 
-    grpc: Annotated[Endpoint, BeforeValidator(values.endpoint)] = Field(
-        default=Endpoint("127.0.0.1", 50051),
-        description="Address for gRPC clients. It has no encryption: keep it on a trusted network.",
-        json_schema_extra={"metavar": "HOST:PORT"},
-    )
-    reflection: bool = Field(
-        default=True, description="Tell gRPC clients such as grpcurl which services and messages there are."
-    )
     sip: Annotated[Endpoint, BeforeValidator(values.endpoint)] = Field(
         default=Endpoint("0.0.0.0", 0),  # noqa: S104 - a telephone listens on every interface
         description="Address for SIP, UDP and TCP on the same port; port 0 is any free one.",

@@ -17,6 +17,7 @@ __all__ = [
     "NoSession",
     "ParticipantsPresent",
     "PlaybackCancelled",
+    "PortUnauthenticated",
     "RegistrationCancelled",
     "ServerStopping",
     "TransferCancelled",
@@ -46,6 +47,10 @@ class ClientGone(Exception):
 
 class CallControlUnauthenticated(CallError):
     """The request lacks the server's call control token, or brings another one."""
+
+
+class PortUnauthenticated(SipError):
+    """The request lacks a token of the gRPC port."""
 
 
 class ParticipantsPresent(TransferError):

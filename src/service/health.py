@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
 
-__all__ = ["Health", "add_health", "add_reflection"]
+__all__ = ["HEALTH_SERVICE", "Health", "add_health", "add_reflection"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

@@ -6,11 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 from contextlib import AsyncExitStack
 from types import TracebackType
-
-import grpc
 
 from service.accounts import Accounts
 from service.archive import Archive, ArchiveError
@@ -21,8 +18,9 @@ from service.generated.sipcore.v1 import audio_pb2, telephony_pb2
 from service.generated.sipcore.v1.telephony_pb2_grpc import add_TelephonyServicer_to_server
 from service.health import Health, add_health, add_reflection
 from service.journal import Journal
+from service.port import GrpcPort, StartError
 from service.recordings import Recordings
-from service.servicer import GRPC_OPTIONS, Servicer
+from service.servicer import Servicer
 from service.v1.audio import CallAudio
 from service.v1.servicer import Telephony
 from sipcore.net.trace import Trace
@@ -45,21 +43,18 @@ GRPC_STOP_SECONDS = 0.5
 """For the last answers to leave."""
 
 
-class StartError(Exception):
-    """The server cannot start, although its settings are well-formed; ``str()`` is one line."""
-
-
 class Server:
     """Serves ``ondewo.sip.Sip``, ``sipcore.v1.Telephony`` and ``sipcore.v1.CallAudio`` over a user agent of its own.
 
     Use as ``async with``, in any asyncio program.
 
     Raises:
-        StartError: the file of the SIP trace cannot be written.
+        StartError: the file of the SIP trace cannot be written, or one of the gRPC port cannot be used.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self._port = GrpcPort(settings)
         self._trace = _open_trace(settings)
         self.agent = UserAgent(settings.user_agent_config(), trace=self._trace)
         self._archive = Archive(settings.history, settings.history_size) if settings.history is not None else None
@@ -72,19 +67,15 @@ class Server:
             archive=self._archive,
             journal=Journal(settings.max_events),
         )
-        self.grpc_address = settings.grpc
-        """Where gRPC listens; the real port once started."""
-        self._grpc = grpc.aio.server(
-            options=[("grpc.max_receive_message_length", settings.receive_limit_bytes), *GRPC_OPTIONS]
-        )
-        add_sip(Servicer(self.accounts), self._grpc)
-        add_TelephonyServicer_to_server(Telephony(self.accounts, settings.max_watches), self._grpc)
+        server = self._port.server
+        add_sip(Servicer(self.accounts), server)
+        add_TelephonyServicer_to_server(Telephony(self.accounts, settings.max_watches), server)
         audio = CallAudio(self.accounts, Recordings(settings.recordings))
-        add_call_audio(audio, self._grpc)
+        add_call_audio(audio, server)
         self.health = Health(SERVICES, lambda: self.agent.listening)
-        add_health(self.health, self._grpc)
+        add_health(self.health, server)
         if settings.reflection:
-            add_reflection(SERVICES, self._grpc)
+            add_reflection(SERVICES, server)
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -113,21 +104,14 @@ class Server:
             except OSError as error:
                 raise StartError(_refused_sip(error, self.settings.sip)) from error
             undo.push_async_callback(self.agent.close)
-            port = await self._bind_grpc()
-            self.grpc_address = Endpoint(self.settings.grpc.host, port)
-            await self._grpc.start()
+            await self._port.start()
             undo.pop_all()
         self.health.start()
 
-    async def _bind_grpc(self) -> int:
-        refused = f"cannot listen for gRPC on {self.settings.grpc}"
-        try:
-            await _try_to_listen(self.settings.grpc)
-            return self._grpc.add_insecure_port(str(self.settings.grpc))
-        except OSError as error:
-            raise StartError(f"{refused}: {_reason(error)}") from error
-        except RuntimeError as error:  # taken in between
-            raise StartError(f"{refused}: the line before says why") from error
+    @property
+    def grpc_address(self) -> Endpoint:
+        """Where gRPC listens; the real port once started."""
+        return self._port.address
 
     async def close(self) -> None:
         """NOT_SERVING; no new calls; BYE and un-REGISTER; the last answers; gRPC stops. About three seconds at most."""
@@ -135,7 +119,7 @@ class Server:
         self.accounts.stop_taking_calls()
         await self.agent.close(timeout=SIP_STOP_SECONDS)
         await self.accounts.close()
-        await self._grpc.stop(GRPC_STOP_SECONDS)
+        await self._port.stop(GRPC_STOP_SECONDS)
         if self._archive is not None:
             await self._archive.close()
         if self._trace is not None:
@@ -171,19 +155,6 @@ def _refused_sip(error: OSError, sip: Endpoint) -> str:
 def _reason(error: OSError) -> str:
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]
-
-
-async def _try_to_listen(where: Endpoint) -> None:
-    """Why gRPC could not: it writes that to the standard error in its own manner, and raises another thing.
-
-    Raises:
-        OSError: the port is taken, or the address is not this machine's.
-    """
-    loop = asyncio.get_running_loop()
-    for family, kind, protocol, _, address in await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: only a listener is in the way
-            probe.bind(address)
 
 
 async def serve(settings: ServerSettings) -> None:

@@ -14,6 +14,10 @@ from sipcore.errors import InvalidRequest
 SAMPLES = {
     "grpc": ("0.0.0.0:6000", Endpoint("0.0.0.0", 6000)),
     "reflection": ("false", False),
+    "grpc_tls_certificate": ("port.pem", Path("port.pem")),
+    "grpc_tls_key": ("port.key", Path("port.key")),
+    "grpc_tls_client_ca": ("bots.pem", Path("bots.pem")),
+    "grpc_token_file": ("tokens", Path("tokens")),
     "sip": ("[::1]:5060", Endpoint("::1", 5060)),
     "sip_tls_certificate": ("here.pem", Path("here.pem")),
     "sip_tls_key": ("key.pem", Path("key.pem")),

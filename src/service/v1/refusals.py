@@ -17,6 +17,7 @@ from service.errors import (
     ClientGone,
     NoSession,
     ParticipantsPresent,
+    PortUnauthenticated,
     ServerStopping,
     TransferInProgress,
     report_bug,
@@ -64,7 +65,7 @@ RETRY_PENDING = 2
 CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], grpc.StatusCode], ...] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
-    (CallControlUnauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    ((CallControlUnauthenticated, PortUnauthenticated), grpc.StatusCode.UNAUTHENTICATED),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),
     (RecordingExists, grpc.StatusCode.ALREADY_EXISTS),
     ((AtCapacity, AudioStreamLimit, RecordingLimit, TalkInProgress, WatchLimit), grpc.StatusCode.RESOURCE_EXHAUSTED),
