@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import machine, print_table, raise_file_limit, run_benchmark, write_json
-from rtp_senders import EndlessTone, answer
+from rtp_senders import answer, endless_tone
 
 from rtp.audio_stream import AudioStream
 from rtp.engine import MediaEngine
@@ -59,7 +59,7 @@ async def measure(kind: str, options: argparse.Namespace, folder: Path) -> dict[
             audios.append(audio)
             tasks.append(asyncio.create_task(answer(audio)))
         else:
-            stream.play(EndlessTone(300 + 10 * (number % 10)))
+            stream.play(endless_tone(300 + 10 * (number % 10)))
         if kind in ("mono", "stereo"):
             recording = Recording(folder / f"{kind}-{number}.wav", stereo=kind == "stereo")
             stream.record(recording)

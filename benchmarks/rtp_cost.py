@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import machine, median_of, print_table, raise_file_limit, run_benchmark, write_json
-from rtp_senders import PTIMES, EndlessTone
+from rtp_senders import PTIMES, endless_tone
 
 from rtp.engine import MediaEngine
 
@@ -128,7 +128,6 @@ async def measure_engine(options: argparse.Namespace, calls: int, *, phases: boo
     memory = resident_kib()
     engine = MediaEngine(ports=(16384, 65535), rng=random.Random(1), capacity=calls)
     streams = [engine.open_stream(HOST) for _ in range(calls)]
-    tones = [EndlessTone(300 + 10 * number) for number in range(10)]
     for number, stream in enumerate(streams):
         far = streams[number ^ 1]
         stream.configure(
@@ -140,7 +139,7 @@ async def measure_engine(options: argparse.Namespace, calls: int, *, phases: boo
             ptime_ms=options.ptime,
         )
         if not options.silent:
-            stream.play(tones[number % len(tones)])
+            stream.play(endless_tone(300 + 10 * (number % 10)))
 
     def tick() -> None:
         clock.now += PERIOD

@@ -23,6 +23,7 @@ import struct
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -33,6 +34,7 @@ from rtp.audio_stream import AudioStream
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
 from rtp.recording import Recording
+from rtp.sources import LoopedSource
 from sipcore.tuning import tune_interpreter
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from rtp.stream import RtpStream
 
-__all__ = ["PTIMES", "SENDERS", "EndlessTone", "Job", "answer", "resident_kib", "send"]
+__all__ = ["PTIMES", "SENDERS", "Job", "answer", "endless_tone", "resident_kib", "send"]
 
 RATE = 8000
 SAMPLES_PER_MS = RATE // 1000
@@ -72,21 +74,14 @@ class Job:
     """Of a rival (`rtp_rivals`): where it is."""
 
 
-class EndlessTone:
-    """A source that never ends."""
+@cache
+def _two_seconds(hertz: float) -> NDArray[np.int16]:
+    return (8000 * np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE)).astype(np.int16)
 
-    total_samples = None
-    exhausted = False
 
-    def __init__(self, hertz: float) -> None:
-        self._samples = (8000 * np.sin(2 * np.pi * hertz * np.arange(16000) / RATE)).astype(np.int16)
-        self._position = 0
-
-    def read(self, samples: int) -> NDArray[np.int16]:
-        """Two seconds over and over."""
-        start = self._position
-        self._position = (start + samples) % 16000
-        return self._samples[start : start + samples]
+def endless_tone(hertz: float) -> LoopedSource:
+    """What a call plays: two seconds over and over, the samples shared with others."""
+    return LoopedSource(_two_seconds(hertz))
 
 
 def send(job: Job, pipe: Connection) -> None:
@@ -141,7 +136,6 @@ class _Company:
         self._audios: list[AudioStream] = []
         self._answering: list[asyncio.Task[None]] = []
         self._recordings: list[Recording] = []
-        self._tones = [EndlessTone(300 + 10 * number) for number in range(10)]
 
     def join(self, stream: RtpStream, number: int) -> None:
         """One more stream."""
@@ -151,7 +145,7 @@ class _Company:
             self._audios.append(audio)
             self._answering.append(asyncio.create_task(answer(audio)))
             return
-        stream.play(self._tones[number % len(self._tones)])
+        stream.play(endless_tone(300 + 10 * (number % 10)))
         if self._kind == "recorded":
             self._recordings.append(Recording(self._folder / f"{number}.wav", stereo=True))
             stream.record(self._recordings[-1])
@@ -237,7 +231,7 @@ async def _send_rows(job: Job, pipe: Connection) -> None:
 class _Call(asyncio.DatagramProtocol):
     """One call of the baseline that people know."""
 
-    def __init__(self, tone: EndlessTone, law: Law, payload_type: int, ptime: int) -> None:
+    def __init__(self, tone: LoopedSource, law: Law, payload_type: int, ptime: int) -> None:
         self._tone, self._law, self._payload_type = tone, law, payload_type
         self._period, self._samples = ptime / 1000, ptime * SAMPLES_PER_MS
         self._ssrc = random.getrandbits(32)
@@ -274,7 +268,7 @@ async def _send_tasks(job: Job, pipe: Connection) -> None:
     for number, target in enumerate(job.targets):
         _, call = await loop.create_datagram_endpoint(
             lambda number=number: _Call(  # type: ignore[misc]
-                EndlessTone(300 + number % 10), Law[job.codec], PAYLOAD_TYPES[job.codec], job.ptime
+                endless_tone(300 + number % 10), Law[job.codec], PAYLOAD_TYPES[job.codec], job.ptime
             ),
             remote_addr=target,
         )

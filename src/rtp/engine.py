@@ -15,6 +15,7 @@ import random
 import time
 from typing import TYPE_CHECKING, get_args
 
+from rtp.ahead import Ahead, Shelf
 from rtp.bank import Bank
 from rtp.clock import TickClock
 from rtp.comfort_noise import ComfortNoise
@@ -96,6 +97,7 @@ class MediaEngine:
         self._reception = Reception(capacity)
         self._sending = Sending(capacity)
         self._packing = Packing(capacity)
+        self._ahead = Ahead(capacity)
         self._counters = Counters(capacity)
         self._delay = Delay(capacity, minimum=jitter_min_ms * RATE // 1000, maximum=jitter_max_ms * RATE // 1000)
         self._control = Control(capacity)
@@ -111,6 +113,7 @@ class MediaEngine:
             self._reception,
             self._sending,
             self._packing,
+            self._ahead,
             self._counters,
             self._control,
             self._inband,
@@ -119,7 +122,7 @@ class MediaEngine:
         )
         self._reports = Reports(self._control, self._sending, self._routes, self._reception, self._counters, self._rng)
         audience, wide_audience = Audience(RATE), Audience(WIDE)
-        self._outgoing = Outgoing(self._sending, self._packing, self._counters, audience, wide_audience)
+        self._outgoing = Outgoing(self._sending, self._packing, self._ahead, self._counters, audience, wide_audience)
         self._incoming = Incoming(
             self._routes,
             self._reception,
@@ -199,7 +202,7 @@ class MediaEngine:
                 self._incoming.wideband.grow(self._bank.capacity)
         begin(self._sending, row, self._rng)
         self._routes.last_heard[row] = time.monotonic()
-        stream = RtpStream(self, row, pair, local_host)
+        stream = RtpStream(self, row, pair, local_host, Shelf(self._ahead, row))
         self._streams[row] = stream
         self._incoming.register(pair.rtp, row)
         self._reports.register(pair.rtcp, row)

@@ -146,6 +146,10 @@ class FileSource:
         self._keep_ahead()
         return taken[0] if len(taken) == 1 else np.concatenate(taken) if taken else np.zeros(0, np.int16)
 
+    def peek(self, samples: int) -> NDArray[np.int16]:
+        """Those of the next ones that are of one block, a view."""
+        return self._blocks[0][self._offset : self._offset + samples] if self._blocks else np.zeros(0, np.int16)
+
     def close(self) -> None:
         """Nothing more is read; a decoder closes the file. May be called again."""
         if not self._closed:

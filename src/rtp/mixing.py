@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from rtp.rates import rate_of
-from rtp.sources import NARROW, close_source
+from rtp.sources import NARROW, close_source, foresight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,6 +177,11 @@ class Chain:
             if wanted and not self._sources[0].exhausted:
                 break  # live, and dry at present
         return np.concatenate(taken) if taken else NOTHING
+
+    def peek(self, samples: int) -> NDArray[np.int16]:
+        """Those of the next ones that are of one source, where it can tell."""
+        peek = None if self.exhausted else foresight(self._sources[0])
+        return NOTHING if peek is None else peek(samples)
 
     def close(self) -> None:
         """Closes those that were not played to the end."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtp.ahead import take as take_ahead
+from rtp.ahead import turn
 from rtp.jitter import FRAME
 from rtp.packet import HEADER_LENGTH
 from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, write_headers
@@ -27,14 +29,16 @@ from rtp.wideband import WIDE_FRAME
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from rtp.ahead import Ahead
     from rtp.ears import Audience
     from rtp.endpoint import Endpoint
     from rtp.packetizer import Sending
     from rtp.packing import Packing
+    from rtp.playback import PlaybackQueue
     from rtp.srtp import Cipher
     from rtp.statistics import Counters
     from rtp.stream import RtpStream
@@ -49,10 +53,17 @@ class Outgoing:
     """Which rows send, and what they send at a tick."""
 
     def __init__(
-        self, sending: Sending, packing: Packing, counters: Counters, audience: Audience, wide_audience: Audience
+        self,
+        sending: Sending,
+        packing: Packing,
+        ahead: Ahead,
+        counters: Counters,
+        audience: Audience,
+        wide_audience: Audience,
     ) -> None:
         self._sending = sending
         self._packing = packing
+        self._ahead = ahead
         self._counters = counters
         self._transmitter = make_transmitter()
         self._others = make_transmitter()
@@ -72,23 +83,27 @@ class Outgoing:
         """(rows,): positions of the rows among those for ``_others``."""
         self.splits = False
         """Some packets are due in the middle between two ticks; see `send_middle`."""
-        self._reads: list[Callable[[int], NDArray[np.int16] | None]] = []
-        """Of the queues of streams that nobody talks on,"""
+        self._queues: list[PlaybackQueue] = []
+        """Of streams that nobody talks on,"""
+        self._queue_rows = self._rows
+        """and their rows;"""
         self._live: list[RtpStream] = []
-        """and those that somebody does;"""
-        self._source_rows = np.zeros(0, np.int64)
-        """their rows, in that order."""
+        """those that somebody does,"""
+        self._live_rows = self._rows
+        """and theirs;"""
+        self._idle = self._rows
+        """rows that have neither."""
         self._audience = audience
         self._wide_audience = wide_audience
         self._overheard = self._rows
         """Rows of which somebody hears what is sent."""
         self._wide: list[RtpStream] = []
-        """Those with a coder of their own,"""
-        self._tabled = self._rows
-        """and the rows of those without."""
+        """Those with a coder of their own."""
         self.sources_changed = False
         """Somebody came or went on some stream."""
         self._dirty = False
+        self._memory = sending.packet
+        """Where the packets lie that are prepared to be sent: the bank may grow, and they lie elsewhere then."""
         self.tick = 0
         """Deadlines of the clock so far; what RTP timestamps follow."""
 
@@ -135,7 +150,7 @@ class Outgoing:
         if not self._audio:
             return
         self._fill_payloads()
-        if self._dirty:  # a source closed a stream
+        if self._dirty or self._memory is not self._sending.packet:  # a source closed a stream, or opened many
             self._prepare()
         if len(self._plain):
             write_headers(self._sending, self._plain, self.tick)
@@ -150,6 +165,7 @@ class Outgoing:
 
     def _prepare(self) -> None:
         self._dirty = False
+        self._memory = self._sending.packet
         self.sources_changed = True
         size = self._packing.size
         audio = [stream for stream in self._senders if not stream.in_event]
@@ -169,9 +185,6 @@ class Outgoing:
         self._ciphers = [stream.cipher for stream in (*sealed, *packed)]
         self._encrypts = any(cipher is not None for cipher in self._ciphers)
         self._wide = [stream for stream in self._audio if stream.coders is not None]
-        self._tabled = self._rows
-        if self._wide:
-            self._tabled = np.setdiff1d(self._rows, _rows(self._wide), assume_unique=True)
 
     def _send_packed(self, *, middle: bool) -> None:
         rows = full(self._packing, self._packed, middle=middle)
@@ -214,22 +227,41 @@ class Outgoing:
     def _fill_payloads(self) -> None:
         if self.sources_changed:
             self._arrange_sources()
-        parts: list[NDArray[np.int16] | None] = [read(FRAME) for read in self._reads]
-        parts += [stream.spoken(FRAME) for stream in self._live]
-        playing = [part for part in parts if part is not None]
-        rows = self._source_rows
-        if len(playing) < len(rows):
-            rows = rows[[part is not None for part in parts]]
-        if len(rows) < len(self._tabled):
-            silence(self._sending, np.setdiff1d(self._tabled, rows, assume_unique=True))
-        if playing:
-            frames = np.empty((len(playing), FRAME), np.int16)
-            np.concatenate(playing, out=frames.reshape(-1), casting="unsafe")
+        rows, quiet = self._load()
+        silence(self._sending, quiet)
+        frames = take_ahead(self._ahead, rows)
+        if self._live:
+            rows, frames = self._with_live(rows, frames)
+        if len(rows):
             encode_frames(self._sending, rows, frames)
             if len(self._overheard):
                 self._tell(rows, frames)
         if self._wide:
             self._fill_wide()
+
+    def _load(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Has the queues lay out what comes next where nothing is left. Returns the rows that have a frame to play, and
+        those that nothing plays on."""
+        ahead, rows = self._ahead, self._queue_rows
+        empty = np.flatnonzero(ahead.taken[rows] == ahead.ready[rows])
+        if not len(empty):
+            return rows, self._idle
+        for place, row in zip(empty.tolist(), rows[empty].tolist(), strict=True):
+            self._queues[place].lend(turn(row, self.tick))
+        has = ahead.taken[rows] < ahead.ready[rows]
+        return rows[has], np.concatenate((self._idle, rows[~has]))
+
+    def _with_live(
+        self, rows: NDArray[np.int64], frames: NDArray[np.int16]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+        """These, and those of the streams that somebody talks on; where nobody does, silence."""
+        parts = [stream.spoken(FRAME) for stream in self._live]
+        speaking = np.array([part is not None for part in parts])
+        silence(self._sending, self._live_rows[~speaking])
+        return (
+            np.concatenate((rows, self._live_rows[speaking])),
+            np.concatenate((frames, *(part[None] for part in parts if part is not None))),
+        )
 
     def _tell(self, rows: NDArray[np.int64], frames: NDArray[np.int16]) -> None:
         """Those who hear what is sent."""
@@ -257,18 +289,21 @@ class Outgoing:
     def _arrange_sources(self) -> None:
         """Streams that send events play nothing meanwhile."""
         self.sources_changed = False
-        self._reads, self._live, rows = [], [], []
+        self._queues, self._live = [], []
+        rows, idle = [], []
         for stream in self._audio:
-            if stream.coders is not None or stream.events:
+            if stream.coders is not None:
                 continue
-            if stream.talker is not None:
+            if stream.events:
+                idle.append(stream.row)
+            elif stream.talker is not None:
                 self._live.append(stream)
             else:
-                self._reads.append(stream.queue.read)
+                self._queues.append(stream.queue)
                 rows.append(stream.row)
-        rows += [stream.row for stream in self._live]
+        self._queue_rows, self._idle = np.array(rows, np.int64), np.array(idle, np.int64)
+        self._live_rows = _rows(self._live)
         self._overheard = _rows([stream for stream in self._audio if stream.ears.both])
-        self._source_rows = np.array(rows, np.int64)
 
     def _send_events(self) -> None:
         """Telephone events take the place of audio packets; in the pauses between them silence goes out."""

@@ -1,4 +1,9 @@
-"""The queue of what a stream plays: sources one behind the other without a gap, each with a handle to wait on."""
+"""The queue of what a stream plays: sources one behind the other without a gap, each with a handle to wait on.
+
+The clock has the queue `lend` it what comes next, several frames at once where the source allows it (see `rtp.ahead`).
+Whatever else happens to the queue settles that first: frames that have gone out are read from the source then, and all
+others were never lent.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtp.jitter import FRAME
 from rtp.rates import AtRate, at_rate
-from rtp.sources import close_source
+from rtp.sources import close_source, foresight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
 
+    from rtp.ahead import Shelf
     from rtp.sources import AudioSource
 
 __all__ = ["Playback", "PlaybackQueue", "PlaybackResult"]
@@ -47,12 +54,22 @@ class Playback:
         self._cancelled = False
         self.release: Callable[[], None] | None = None
         """Called once at the end: what was played gives back its files. For the queue."""
-        self.played_samples = 0
+        self.lent: Callable[[], int] | None = None
+        """Samples that were lent to the clock and have gone out. For the queue."""
+        self._played = 0
+
+    @property
+    def played_samples(self) -> int:
         """Samples handed to the network so far, silence of a live source that ran dry not counted."""
+        return self._played if self.lent is None else self._played + self.lent()
+
+    def advance(self, samples: int) -> None:
+        """So many more were handed to the network; for who plays it."""
+        self._played += samples
 
     def rerate(self, rate: int) -> None:
         """Counts samples at another rate from now on; for the queue."""
-        self.played_samples = self.played_samples * rate // self._rate
+        self._played = self._played * rate // self._rate
         if self._total is not None:
             self._total = self._total * rate // self._rate
         self._rate = rate
@@ -101,12 +118,27 @@ class Playback:
         return self.wait().__await__()
 
 
+@dataclass(slots=True)
+class _Queued:
+    """A source in the queue."""
+
+    playback: Playback
+    source: AudioSource
+    peek: Callable[[int], NDArray[np.int16]] | None
+
+
 class PlaybackQueue:
     """Sources in the order they were queued."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, shelf: Shelf | None = None) -> None:
+        """``shelf``: where what is lent lies; None where nothing is ever lent."""
         self._rate = rate
-        self._queue: deque[tuple[Playback, AudioSource]] = deque()
+        self._shelf = shelf
+        self._queue: deque[_Queued] = deque()
+        self._lent: _Queued | None = None
+        """Of which frames lie on the shelf, or have gone out, that have not been read,"""
+        self._lent_samples = 0
+        """so many."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -119,32 +151,97 @@ class PlaybackQueue:
         """
         source = at_rate(source, self._rate)
         playback = Playback(source.total_samples, self._rate)
-        playback.release = partial(close_source, source)
-        self._queue.append((playback, source))
+        playback.release = partial(self._release, source)
+        self._queue.append(_Queued(playback, source, foresight(source)))
         return playback
+
+    def _release(self, source: AudioSource) -> None:
+        self.settle()
+        close_source(source)
 
     def rerate(self, rate: int) -> None:
         """The stream has another rate from now on. What plays goes on, but for the 2 ms a converter holds."""
         if rate == self._rate:
             return
+        self.settle()
         self._rate = rate
-        self._queue = deque(
-            (playback, at_rate(source.source if isinstance(source, AtRate) else source, rate))
-            for playback, source in self._queue
-        )
-        for playback, _ in self._queue:
-            playback.rerate(rate)
+        for queued in self._queue:
+            source = queued.source
+            queued.source = at_rate(source.source if isinstance(source, AtRate) else source, rate)
+            queued.peek = foresight(queued.source)
+            queued.playback.rerate(rate)
 
     def clear(self) -> None:
         """Cancels everything."""
-        for playback, _ in self._queue:
-            playback.cancel()
+        self.settle()
+        for queued in self._queue:
+            queued.playback.cancel()
         self._queue.clear()
 
     def _drop(self, playback: Playback) -> None:
         """Takes out the one that played, unless its source has cleared the queue meanwhile (by ending the call)."""
-        if self._queue and self._queue[0][0] is playback:
+        if self._queue and self._queue[0].playback is playback:
             self._queue.popleft()
+
+    def lend(self, most: int) -> None:
+        """For the clock, when all that lies on the shelf has gone out: puts there what comes next, one frame, or up to
+        ``most`` where the source can be peeked into; nothing where nothing is queued.
+
+        The last samples of a source are never lent: they are read in their turn, when its end is to be told.
+        """
+        if self._lent is not None:
+            self._settle(self._lent_samples)
+        if self._shelf is None or not self._queue:
+            return
+        ahead = self._peek(most) if most > 1 else None
+        if ahead is not None:
+            self._lent = queued = self._queue[0]
+            self._lent_samples = len(ahead)
+            queued.playback.lent = self._shelf.taken_samples
+            self._shelf.put(ahead)
+            return
+        samples = self.read(FRAME)
+        if samples is not None:
+            self._shelf.put(samples)
+
+    def _peek(self, frames: int) -> NDArray[np.int16] | None:
+        """Up to so many whole frames of what plays that come next and not last; None where it has to be read."""
+        queued = self._queue[0]
+        if queued.peek is None or queued.playback.done:
+            return None
+        most = frames * FRAME + 1
+        try:
+            samples = queued.peek(most)
+            count = len(samples)
+            if count > most or samples.ndim != 1:
+                raise ValueError(f"{samples.shape} samples instead of {most}")
+        except Exception:
+            logger.exception("an audio source cannot tell what comes next")
+            queued.peek = None
+            return None
+        if count <= FRAME or queued.playback.done:
+            return None
+        return samples[: (count - 1) // FRAME * FRAME]
+
+    def settle(self) -> None:
+        """What was lent and has gone out is read; the rest was never lent."""
+        if self._lent is not None and self._shelf is not None:
+            played = self._shelf.taken_samples()
+            self._shelf.clear()
+            self._settle(played)
+
+    def _settle(self, played: int) -> None:
+        queued, self._lent = self._lent, None
+        if queued is None:
+            return
+        queued.playback.lent = None
+        if played:
+            queued.playback.advance(played)
+            try:
+                queued.source.read(played)
+            except Exception:
+                logger.exception("an audio source failed and was dropped")
+                queued.playback.finish(completed=False)
 
     def read(self, wanted: int) -> NDArray[np.int16] | None:
         """The next ``wanted`` samples, silence behind the last one; None when nothing is queued.
@@ -152,12 +249,14 @@ class PlaybackQueue:
         They may be the source's own memory, to be looked at before anything else is read. Where a source ends within
         them the next one begins at that sample. A source that raises is dropped.
         """
+        if self._lent is not None:
+            self.settle()
         if not self._queue:
             return None
         parts: list[NDArray[np.int16]] = []
         missing = wanted
         while missing and self._queue:
-            playback, source = self._queue[0]
+            playback, source = self._queue[0].playback, self._queue[0].source
             if playback.done:
                 self._queue.popleft()
                 continue
@@ -172,7 +271,7 @@ class PlaybackQueue:
                 self._drop(playback)
                 playback.finish(completed=False)
                 continue
-            playback.played_samples += count
+            playback.advance(count)
             if exhausted:
                 self._drop(playback)
                 playback.finish(completed=True)

@@ -2,6 +2,9 @@
 
 A source has 8,000 samples a second, or what its attribute ``sample_rate`` says, which may be 16,000; `rtp.rates`
 converts it where the stream has another.
+
+One that knows what it will say may have a method ``peek``, see `PeekableSource`, and costs the clock less then. What is
+live must not have it.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-__all__ = ["NARROW", "ArraySource", "AudioSource", "LoopedSource", "close_source"]
+__all__ = ["NARROW", "ArraySource", "AudioSource", "LoopedSource", "PeekableSource", "close_source", "foresight"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,29 @@ class AudioSource(Protocol):
     def read(self, samples: int) -> NDArray[np.int16]:
         """Up to ``samples`` samples, int16 (n,). Fewer than asked for are padded with silence, or with what plays next
         when the source is exhausted."""
+
+
+class PeekableSource(AudioSource, Protocol):
+    """A source that can tell what comes next."""
+
+    def peek(self, samples: int) -> NDArray[np.int16]:
+        """Up to ``samples`` of the samples that the next reads give, int16 (n,), none of them taken.
+
+        Fewer, or none, where only reading tells. `read` takes them later, many frames at once, when they have gone out
+        or something else happens to what plays.
+        """
+
+
+def foresight(source: AudioSource) -> Callable[[int], NDArray[np.int16]] | None:
+    """The ``peek`` of a source that has one; None where a class has another ``read`` than the one that ``peek`` tells
+    of."""
+    for kind in type(source).__mro__:
+        if "peek" in vars(kind):
+            peek: Callable[[int], NDArray[np.int16]] = source.peek  # type: ignore[attr-defined]  # just looked up
+            return peek
+        if "read" in vars(kind):
+            break
+    return None
 
 
 def close_source(source: AudioSource) -> None:
@@ -79,6 +107,10 @@ class ArraySource:
         self._position = position + samples
         return self._samples[position : position + samples]
 
+    def peek(self, samples: int) -> NDArray[np.int16]:
+        """The same, and they stay the next ones."""
+        return self._samples[self._position : self._position + samples]
+
 
 class LoopedSource:
     """Samples again and again."""
@@ -111,8 +143,16 @@ class LoopedSource:
         return self._total is not None and self._position >= self._total
 
     def read(self, samples: int) -> NDArray[np.int16]:
-        """The next up to ``samples`` samples."""
-        start = self._position
-        end = start + samples if self._total is None else min(start + samples, self._total)
-        self._position = end
-        return self._samples[np.arange(start, end) % len(self._samples)]
+        """The next up to ``samples`` samples, a view where they are not both its end and its beginning."""
+        following = self.peek(samples)
+        self._position += len(following)
+        return following
+
+    def peek(self, samples: int) -> NDArray[np.int16]:
+        """The same, and they stay the next ones."""
+        count = samples if self._total is None else max(0, min(samples, self._total - self._position))
+        length = len(self._samples)
+        start = self._position % length
+        if start + count <= length:
+            return self._samples[start : start + count]
+        return self._samples[np.arange(start, start + count) % length]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rtp.ahead import Shelf
     from rtp.audio_stream import AudioStream
     from rtp.control import ControlPeer
     from rtp.engine import MediaEngine
@@ -55,7 +56,7 @@ class AlreadyTalking(Exception):
 class RtpStream:
     """One two-way audio stream. Made by `MediaEngine.open_stream`; every method is for the loop's thread."""
 
-    def __init__(self, engine: MediaEngine, row: int, ports: PortPair, host: str) -> None:
+    def __init__(self, engine: MediaEngine, row: int, ports: PortPair, host: str, shelf: Shelf) -> None:
         self._engine = engine
         self.row = row
         """Its row in the engine's arrays; for the engine."""
@@ -75,7 +76,7 @@ class RtpStream:
         """Samples a second of what it plays and hears: 16,000 once it has a wideband codec."""
         self.coders: Coders | None = None
         """Its own encoder and decoders, where a codec needs them; for the engine."""
-        self.queue = PlaybackQueue(RATE)
+        self.queue = PlaybackQueue(RATE, shelf)
         self.sinks: list[AudioSink] = []
         self.events: deque[tuple[Playback, EventSender]] = deque()
         """DTMF being sent; for the engine."""
@@ -409,7 +410,7 @@ class RtpStream:
                 continue
             event = sender.next(tick, between=between)
             if not playback.done and not sender.waiting:
-                playback.played_samples += FRAME
+                playback.advance(FRAME)
             return event, sender.sounding
         return None, False
 

@@ -71,7 +71,7 @@ class SilentStream:
 
         def finish() -> None:
             if not playback.done:
-                playback.played_samples = total
+                playback.advance(total)
                 playback.finish(completed=True)
 
         asyncio.get_running_loop().call_later(total / 8000, finish)
