@@ -48,6 +48,9 @@ MOST_STEPS = 40
 QUIET = 200
 """Mean magnitude of a frame in which nothing is said: -44 dB of full scale."""
 
+BEGINNING = 32
+"""Samples of a frame, a cache line, that mostly tell that something is said in it."""
+
 FAR_TOO_LONG = 3
 """Frames of surplus beyond which speech is shortened too,"""
 SPEECH_TICKS = 5
@@ -60,6 +63,12 @@ FADE_IN = ((np.arange(FRAME, dtype=np.float32) + 0.5) / FRAME).astype(np.float32
 def is_quiet(frames: NDArray[np.int16]) -> NDArray[np.bool_]:
     """bool (n,): nothing is said in them."""
     return np.asarray(np.abs(frames, dtype=np.int32).mean(axis=1) <= QUIET)
+
+
+def begins_loud(beginnings: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """bool (n,): frames that begin like this are not quiet, whatever comes behind."""
+    magnitudes = np.abs(beginnings.T, order="C")  # sums of columns are quicker; a `MISSING` sample counts as soft
+    return np.asarray(magnitudes.sum(axis=0, dtype=np.int32) > QUIET * FRAME)
 
 
 class Delay(Columns):
@@ -172,11 +181,11 @@ class Delay(Columns):
         if self._ticks % REVIEW_TICKS == 0:
             self.review(rows)
         adjust = self.adjust[rows]
-        if not adjust.any():
+        if not np.count_nonzero(adjust):
             self._holding = False
             return gather(ring, rows)
         frames, merging, coming = self._adjusted(ring, counters, rows, adjust)
-        if len(coming):
+        if len(merging):
             frames[merging] = (frames[merging] * (1 - FADE_IN) + coming * FADE_IN).astype(np.int16)
         return frames
 
@@ -193,11 +202,13 @@ class Delay(Columns):
         """
         if self._ticks % REVIEW_TICKS == 0:
             self.review(rows)
-        adjust = self.adjust[rows]
-        if not adjust.any():
-            return gather(ring, rows), np.zeros(len(rows), np.bool_), np.zeros((0, FRAME), np.int16)
+        adjust, together = self.adjust[rows], np.zeros(len(rows), np.bool_)
+        if not np.count_nonzero(adjust):
+            return gather(ring, rows), together, np.zeros((0, FRAME), np.int16)
         self._holding = True
-        return self._adjusted(ring, counters, rows, adjust, quiet)
+        frames, merging, coming = self._adjusted(ring, counters, rows, adjust, quiet)
+        together[merging] = True
+        return frames, together, coming
 
     def _adjusted(
         self,
@@ -206,16 +217,21 @@ class Delay(Columns):
         rows: NDArray[np.int64],
         adjust: NDArray[np.int64],
         quiet: NDArray[np.bool_] | None = None,
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], NDArray[np.int16]]:
-        """The frames due, of which rows the next one is due as well, and those."""
+    ) -> tuple[NDArray[np.int16], NDArray[np.intp], NDArray[np.int16]]:
+        """The frames due, which of them are played together with the next one, and those."""
         still = adjust < 0
-        ring.void[rows[still]] -= 1  # the frame that is made up now is none of the ring's
-        self._leave_out(ring, counters, rows[adjust > 0])
-        merging = adjust > 0
-        merging[merging] = self._may_merge(ring, rows[merging], None if quiet is None else quiet[merging])
-        frames = np.full((len(rows), FRAME), MISSING, np.int16)
-        frames[~still] = gather(ring, rows[~still])
-        self.adjust[rows[still]] += 1
+        if np.count_nonzero(still):
+            frames = np.full((len(rows), FRAME), MISSING, np.int16)
+            frames[~still] = gather(ring, rows[~still])
+            ring.void[rows[still]] -= 1  # the frame that is made up now is none of the ring's
+            self.adjust[rows[still]] += 1
+        else:
+            frames = gather(ring, rows)
+        long = np.flatnonzero(adjust > 0)
+        self._leave_out(ring, counters, rows, frames, long)
+        merging = long[self._may_merge(ring, rows[long], frames, long, quiet)]
+        if not len(merging):
+            return frames, merging, frames[:0]
         coming = gather(ring, rows[merging])
         self._left_out(counters, rows[merging])
         return frames, merging, coming
@@ -245,25 +261,49 @@ class Delay(Columns):
         self.lows[rows, 0], self.highs[rows, 0] = self.low[rows], self.high[rows]
         self.low[rows], self.high[rows] = FAR, -FAR
 
-    def _leave_out(self, ring: JitterRing, counters: Counters, rows: NDArray[np.int64]) -> None:
-        """Frames of which nothing came need not be made up."""
-        missing = (take(ring, rows) == MISSING).all(axis=1)
-        rows = rows[missing]
-        ring.play[rows] += FRAME
-        ring.void[rows] += 1
-        self._left_out(counters, rows)
+    def _leave_out(
+        self,
+        ring: JitterRing,
+        counters: Counters,
+        rows: NDArray[np.int64],
+        frames: NDArray[np.int16],
+        long: NDArray[np.intp],
+    ) -> None:
+        """Frames of which nothing came need not be made up: the next one takes their place."""
+        torn = long[frames[long, 0] == MISSING]
+        if not len(torn):
+            return
+        void = torn[(frames[torn] == MISSING).all(axis=1)]
+        ring.void[rows[void]] += 1
+        self._left_out(counters, rows[void])
+        frames[void] = gather(ring, rows[void])
 
     def _may_merge(
-        self, ring: JitterRing, rows: NDArray[np.int64], quiet: NDArray[np.bool_] | None
+        self,
+        ring: JitterRing,
+        rows: NDArray[np.int64],
+        frames: NDArray[np.int16],
+        places: NDArray[np.intp],
+        quiet: NDArray[np.bool_] | None,
     ) -> NDArray[np.bool_]:
-        """Whether the next two frames have come, and nobody will miss one of them."""
-        present, coming = take(ring, rows), take(ring, rows, FRAME)
-        whole = (present != MISSING).all(axis=1) & (coming != MISSING).all(axis=1)
-        if quiet is None:
-            quiet = is_quiet(present) | is_quiet(coming)
-        needed = self.adjust[rows] > 0
-        loud = (self._ticks % SPEECH_TICKS == 0) & (self.adjust[rows] >= FAR_TOO_LONG)
-        merges: NDArray[np.bool_] = whole & needed & (quiet | loud)
+        """Whether ``frames[places]`` and the frames behind them have come, and nobody will miss one of them."""
+        wanted = self.adjust[rows]
+        merges = (wanted >= FAR_TOO_LONG) if self._ticks % SPEECH_TICKS == 0 else np.zeros(len(rows), np.bool_)
+        if quiet is not None:
+            merges |= quiet[places]
+        else:  # what begins loud is not quiet, and need not be looked at as a whole
+            merges |= ~(begins_loud(frames[places, :BEGINNING]) & begins_loud(take(ring, rows, BEGINNING)))
+        merges &= wanted > 0
+        candidates = np.flatnonzero(merges)
+        if len(candidates):
+            present, coming = frames[places[candidates]], take(ring, rows[candidates])
+            may = (present != MISSING).all(axis=1) & (coming != MISSING).all(axis=1)
+            if quiet is None:
+                loud = ~(is_quiet(present) | is_quiet(coming))
+                if self._ticks % SPEECH_TICKS == 0:
+                    loud &= wanted[candidates] < FAR_TOO_LONG
+                may &= ~loud
+            merges[candidates] = may
         return merges
 
     def _left_out(self, counters: Counters, rows: NDArray[np.int64]) -> None:

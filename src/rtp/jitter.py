@@ -40,6 +40,8 @@ FRAME = 160
 RING = 9600
 """Samples of a ring: 1.2 s, a multiple of every usual packet length, so that such packets never wrap."""
 
+FRAMES = RING // FRAME
+
 MISSING = -32768
 """A sample that has not come; G.711 decodes no code to it."""
 
@@ -214,15 +216,15 @@ def _place_coded(ring: JitterRing, wideband: Wideband, packets: Packets, index: 
 def gather(ring: JitterRing, rows: NDArray[np.int64]) -> NDArray[np.int16]:
     """Takes the frame that is due out of each row, int16 (n, `FRAME`), with `MISSING` where nothing came."""
     play = ring.play[rows]
-    places = rows * RING + play % RING
-    windows = ring.windows(FRAME)
-    frames: NDArray[np.int16] = windows[places]
-    windows[places] = MISSING
+    places = rows * FRAMES + play // FRAME % FRAMES
+    frames = ring.ring.reshape(-1, FRAME)
+    due: NDArray[np.int16] = frames.take(places, axis=0)
+    frames[places] = MISSING
     ring.play[rows] = play + FRAME
-    return frames
+    return due
 
 
-def take(ring: JitterRing, rows: NDArray[np.int64], ahead: int = 0) -> NDArray[np.int16]:
-    """A copy of the frame that is due next in each row, or ``ahead`` samples (a multiple of `FRAME`) later."""
-    frames: NDArray[np.int16] = ring.windows(FRAME)[rows * RING + (ring.play[rows] + ahead) % RING]
-    return frames
+def take(ring: JitterRing, rows: NDArray[np.int64], length: int = FRAME) -> NDArray[np.int16]:
+    """A copy of the first ``length`` samples of the frame that is due next in each row."""
+    beginnings: NDArray[np.int16] = ring.windows(length)[rows * RING + ring.play[rows] % RING]
+    return beginnings
