@@ -57,7 +57,11 @@ PHASES = {
         "rtp.transmit:KernelTransmitter.send_some",
         "rtp.transmit:PortableTransmitter.send_some",
     ],
-    "read": ["rtp.datagrams:KernelReader.read", "rtp.datagrams:PortableReader.read"],
+    "read": [
+        "rtp.datagrams:KernelReader.read_expected",
+        "rtp.datagrams:KernelReader.read",
+        "rtp.datagrams:PortableReader.read",
+    ],
     "classify": ["rtp.incoming:classify"],
     "follow": ["rtp.incoming:follow"],
     "arrivals": ["rtp.incoming:measure_arrivals"],

@@ -3,10 +3,14 @@
 `KernelReader` (Linux) has the kernel write data, length, source address and receive time straight into arrays, of a
 whole round in one system call where it may; `PortableReader` does the same with the `socket` module, stamping a whole
 round with the time it was read.
+
+Which sockets have a datagram the poller knows. But a stream that had one at each of the latest ticks has one now, and
+is read without asking; the poller then tells of the others, of second datagrams and of errors.
 """
 
 from __future__ import annotations
 
+import errno
 import select
 import selectors
 import time
@@ -33,6 +37,11 @@ SLOT_BYTES = 1600
 CONTROL_BYTES = 64
 MSG_TRUNC = 0x20
 SOL_SOCKET = 1
+STAMP = int(np.array([SOL_SOCKET, kernel.SO_TIMESTAMPNS], np.int32).view(np.int64)[0])
+"""Level and type of the control message that tells a receive time, as one word."""
+
+STEADY = 0b11
+"""Ticks, as bits, at which a socket had a datagram that is expected to have one at the next."""
 
 MESSAGE_HEADER = np.dtype(
     [
@@ -77,6 +86,12 @@ class Reader(Protocol):
     def unregister(self, sock: socket.socket) -> None:
         """Forgets the socket, which must still be open."""
 
+    def read_expected(self) -> Datagrams | None:
+        """The first round of a tick, valid until the next call: sockets that had a datagram at each tick lately.
+
+        None where that is no way to read. `read` goes on.
+        """
+
     def read(self) -> Datagrams | None:
         """The next round, valid until the next call; None when no socket has a datagram."""
 
@@ -101,6 +116,8 @@ class KernelReader:
         self._fewest = fewest_in_batch
         self._epoll = select.epoll()
         self._row_of = np.zeros(1024, np.int64)
+        self._came = np.zeros(1024, np.uint8)
+        """By descriptor, a bit a tick, the lowest for the present one: a datagram came."""
         self._sockets: dict[int, socket.socket] = {}
         self._refused: list[int] = []
         self.resize(capacity)
@@ -121,18 +138,20 @@ class KernelReader:
         self._headers["vector_length"] = 1
         self._headers["control"] = kernel.addresses(self._control)
         self._headers["control_length"] = CONTROL_BYTES
+        self._words = self._headers.view(np.uint64).reshape(capacity, -1)
+        self._fresh = self._words.copy()
         self._references = [kernel.reference(address) for address in kernel.addresses(self._headers).tolist()]
         self._receives = operations(capacity, RECEIVE_MESSAGE)
         self._receives["address"] = kernel.addresses(self._headers)
         self._receives["length"] = 1
-        self._levels = self._control.view(np.int32)
-        self._times = self._control.view(np.int64)
+        self._messages = self._control.view(np.int64)
 
     def register(self, sock: socket.socket, row: int) -> None:
         """Adds the descriptor to the poller."""
         descriptor = sock.fileno()
         if descriptor >= len(self._row_of):
             self._row_of = np.concatenate([self._row_of, np.zeros(descriptor, np.int64)])
+            self._came = np.concatenate([self._came, np.zeros(descriptor, np.uint8)])
         self._row_of[descriptor] = row
         self._sockets[descriptor] = sock
         self._epoll.register(descriptor, select.EPOLLIN)
@@ -141,35 +160,46 @@ class KernelReader:
         """Takes the descriptor out of the poller."""
         self._epoll.unregister(sock.fileno())
         del self._sockets[sock.fileno()]
+        self._came[sock.fileno()] = 0
+
+    def read_expected(self) -> Datagrams | None:
+        """One ``recvmsg`` for each socket that is likely to have something."""
+        descriptors = np.flatnonzero(self._came & STEADY == STEADY)[: self._capacity]
+        self._came <<= 1
+        if not len(descriptors):
+            return None
+        lengths = self._receive(descriptors)
+        # Of errors that wait behind an empty queue the poller will tell.
+        return self._round(descriptors, lengths, np.flatnonzero((lengths < 0) & (lengths != -errno.EAGAIN)))
 
     def read(self) -> Datagrams | None:
         """One poll, one ``recvmsg`` for each socket that has something."""
         events = self._epoll.poll(0, self._capacity)
         if not events:
             return None
-        descriptors = [event[0] for event in events]
-        count = len(descriptors)
+        descriptors = np.array([event[0] for event in events], np.int64)
         lengths = self._receive(descriptors)
-        headers = self._headers[:count]
-        truncated = (headers["flags"] & MSG_TRUNC) != 0
-        if truncated.any():
-            lengths[truncated & (lengths > 0)] = 0
-        if (lengths < 0).any():  # woken for the error queue
-            for index in np.flatnonzero(lengths < 0).tolist():
-                descriptor = descriptors[index]
-                if take_errors(self._sockets[descriptor]):
-                    self._refused.append(int(self._row_of[descriptor]))
-        headers["name_length"] = SOURCE_WORDS * 8
-        headers["control_length"] = CONTROL_BYTES
-        headers["flags"] = 0
-        arrivals = self._times[:count, 2] + self._times[:count, 3] * 1e-9
-        levels = self._levels[:count]
-        unstamped = (levels[:, 2] != SOL_SOCKET) | (levels[:, 3] != kernel.SO_TIMESTAMPNS)
-        if unstamped.any():
+        return self._round(descriptors, lengths, np.flatnonzero(lengths < 0))  # woken for the error queue
+
+    def _round(self, descriptors: NDArray[np.int64], lengths: NDArray[np.int64], failed: NDArray[np.intp]) -> Datagrams:
+        """What was read of each descriptor. ``failed``: which of them may have an error to tell."""
+        for descriptor in descriptors[failed].tolist():
+            if take_errors(self._sockets[descriptor]):
+                self._refused.append(int(self._row_of[descriptor]))
+        count = len(descriptors)
+        truncated = self._headers["flags"][:count] & MSG_TRUNC
+        if np.count_nonzero(truncated):
+            lengths[(truncated != 0) & (lengths > 0)] = 0
+        self._words[:count] = self._fresh[:count]
+        messages = self._messages[:count]
+        arrivals = messages[:, 2] + messages[:, 3] * 1e-9
+        unstamped = messages[:, 1] != STAMP
+        if np.count_nonzero(unstamped):
             arrivals[unstamped] = time.time()
+        self._came[descriptors] |= lengths >= 0
         return Datagrams(
             self._row_of[descriptors],
-            lengths,
+            np.maximum(lengths, -1),
             self._sources[:count],
             arrivals,
             self._data[:count],
@@ -180,16 +210,16 @@ class KernelReader:
         refused, self._refused = self._refused, []
         return refused
 
-    def _receive(self, descriptors: list[int]) -> NDArray[np.int64]:
-        """Into one slot each. Returns the lengths, -1 where nothing was read."""
+    def _receive(self, descriptors: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Into one slot each. Returns the lengths, below zero where nothing was read."""
         if len(descriptors) >= self._fewest:
             receives = self._receives[: len(descriptors)]
             receives["descriptor"] = descriptors
             lengths = self._batch.run(receives)
             if lengths is not None:
-                return np.maximum(lengths, -1)
+                return lengths
         receive, flags = kernel.receive_message, kernel.DONT_WAIT
-        calls = zip(descriptors, self._references, strict=False)
+        calls = zip(descriptors.tolist(), self._references, strict=False)
         return np.array([receive(descriptor, header, flags) for descriptor, header in calls], np.int64)
 
     def close(self) -> None:
@@ -221,6 +251,10 @@ class PortableReader:
     def unregister(self, sock: socket.socket) -> None:
         """Takes the socket out of the selector."""
         self._selector.unregister(sock)
+
+    def read_expected(self) -> Datagrams | None:
+        """Nothing: a read that finds none costs an exception."""
+        return None
 
     def read(self) -> Datagrams | None:
         """One look, one ``recvfrom_into`` for each socket that has something."""

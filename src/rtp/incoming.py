@@ -162,7 +162,10 @@ class Incoming:
 
     def receive(self, count: int, now: float) -> None:
         """Reads what waits in the sockets; ``count`` deadlines have passed since the last time, it is ``now``."""
-        for _ in range(ROUNDS_PER_TICK * count):
+        expected = self._reader.read_expected()
+        if expected is not None:
+            self._take_round(expected, count, now)
+        for _ in range(ROUNDS_PER_TICK * count - (expected is not None)):
             datagrams = self._reader.read()
             if datagrams is None:
                 break

@@ -16,6 +16,7 @@ from rtp.datagrams import SLOT_BYTES, KernelReader, PortableReader, Reader, make
 from rtp.endpoint import endpoint_of, endpoint_of_words
 from rtp.g711 import Law
 from rtp.packetizer import PACKET_BYTES, Sending, begin, set_codec
+from rtp.refusals import watch_errors
 from rtp.transmit import KernelTransmitter, PortableTransmitter, Transmitter, make_transmitter
 from rtp.uring import ENTRIES, Batch, operations
 
@@ -104,6 +105,84 @@ def test_more_sockets_than_slots_take_more_rounds(make: Callable[[int], Reader],
     datagrams = reader.read()
     assert datagrams is not None
     assert datagrams.rows.tolist() == [1]
+    reader.close()
+
+
+def all_rows(reader: Reader) -> list[int]:
+    """Rows of everything a tick reads, in rounds."""
+    rows: list[int] = []
+    expected = reader.read_expected()
+    if expected is not None:
+        rows += expected.rows[expected.lengths >= 0].tolist()
+    while (datagrams := reader.read()) is not None:
+        rows += datagrams.rows[datagrams.lengths >= 0].tolist()
+    return rows
+
+
+@pytest.mark.parametrize("make", READERS[:2])
+def test_steady_streams_are_read_without_asking(make: Callable[[int], Reader], sockets: list[socket.socket]) -> None:
+    reader = make(4)
+    for row, sock in enumerate(sockets[:3]):
+        reader.register(sock, row)
+    for tick in range(2):
+        for sock in sockets[: 2 + tick]:
+            sockets[3].sendto(b"x", sock.getsockname())
+        assert sorted(all_rows(reader)) == list(range(2 + tick))
+    for payload in (b"first", b"second"):
+        sockets[3].sendto(payload, sockets[0].getsockname())
+    sockets[3].sendto(b"of one that is not steady", sockets[2].getsockname())
+    expected = reader.read_expected()
+    assert expected is not None
+    assert dict(zip(expected.rows.tolist(), expected.lengths.tolist(), strict=True)) == {0: 5, 1: -1}
+    assert {int(row): data[:3].tobytes() for row, data in zip(expected.rows, expected.data, strict=True)}[0] == b"fir"
+    others = reader.read()
+    assert others is not None
+    assert dict(zip(others.rows.tolist(), others.lengths.tolist(), strict=True)) == {0: 6, 2: 25}
+    assert reader.read() is None
+    expected = reader.read_expected()  # the one that had none is out, for two ticks at least
+    assert expected is not None
+    assert sorted(expected.rows.tolist()) == [0, 2]
+    assert reader.read_expected() is None
+    reader.close()
+
+
+@pytest.mark.parametrize("make", READERS[:2])
+def test_a_steady_stream_that_ends_is_expected_no_more(
+    make: Callable[[int], Reader], sockets: list[socket.socket], host: str
+) -> None:
+    reader = make(4)
+    reader.register(sockets[0], 0)
+    for _ in range(2):
+        sockets[3].sendto(b"x", sockets[0].getsockname())
+        assert all_rows(reader) == [0]
+    reader.unregister(sockets[0])
+    descriptor = sockets[0].fileno()
+    sockets[0].close()
+    sockets[0] = bound(host)
+    assert sockets[0].fileno() == descriptor  # the lowest that is free
+    reader.register(sockets[0], 1)
+    assert reader.read_expected() is None
+    reader.close()
+
+
+@pytest.mark.parametrize("make", READERS[:2])
+def test_errors_of_steady_streams_are_told(make: Callable[[int], Reader], sockets: list[socket.socket]) -> None:
+    reader = make(4)
+    watch_errors(sockets[0])
+    reader.register(sockets[0], 7)
+    for _ in range(2):
+        sockets[3].sendto(b"x", sockets[0].getsockname())
+        assert all_rows(reader) == [7]
+    gone = sockets[2].getsockname()
+    sockets[2].close()
+    sockets[0].sendto(b"nobody is there", gone)
+    for _ in range(100):  # on the loopback the answer is there at once
+        assert all_rows(reader) == []
+        if refused := reader.refused():
+            assert set(refused) == {7}
+            break
+    else:
+        pytest.fail("no error was told")
     reader.close()
 
 
