@@ -128,7 +128,7 @@ def conceal(
         frames: int16 (n, `FRAME`), or twice as wide as the state is.
     """
     torn = (state.elapsed[rows] > 0) | (ring.void[rows] > 0)
-    if np.min(frames, initial=0) == MISSING or torn.any():
+    if np.count_nonzero(torn) or (len(frames) and frames.min() == MISSING):
         missing = frames == MISSING
         torn |= missing.any(axis=1)
         _fill(state, ring, noise, counters, rows, frames, missing, np.flatnonzero(torn))

@@ -186,7 +186,7 @@ class Incoming:
             return
         packets, forward = follow(self._reception, self._ring, self._counters, packets)
         audio = is_audio(packets)
-        if not audio.all():
+        if np.count_nonzero(audio) < len(audio):
             self._take_others(packets, np.flatnonzero(~audio))
             packets, forward = packets.where(audio), forward[audio]
         if len(packets):

@@ -115,36 +115,40 @@ def insert(
     """
     rows, lengths = packets.rows, packets.lengths
     play = ring.play[rows]
-    step = ((packets.timestamp - ring.timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-    position = ring.position[rows] + step
+    position = ring.position[rows] + (packets.timestamp - ring.timestamp[rows]).astype(np.int32)
     started = ring.started[rows]
     beyond = position + lengths > play + (RING - FRAME)
     anchor = ~started | (forward & beyond)
     behind = started & (position < play)
-    if behind.any():
+    if np.count_nonzero(behind):
         empty = ring.end[rows] <= play
         behind[behind] = ~delay.make_room(ring, rows[behind], (position - play)[behind])
         anchor |= behind & empty & forward
         play = ring.play[rows]
-    if anchor.any():
+    if np.count_nonzero(anchor):
         position = _anchor(ring, delay, rows, anchor, anchor & beyond & started, position)
         beyond &= ~anchor
-    newest = forward | anchor
-    ring.timestamp[rows[newest]] = packets.timestamp[newest]
-    ring.position[rows[newest]] = position[newest]
+    if np.count_nonzero(forward) == len(forward):
+        ring.timestamp[rows] = packets.timestamp
+        ring.position[rows] = position
+    else:
+        newest = forward | anchor
+        ring.timestamp[rows[newest]] = packets.timestamp[newest]
+        ring.position[rows[newest]] = position[newest]
+    end = position + lengths
     floor = np.maximum(play, ring.floor[rows])
-    late = position + lengths <= floor
+    late = end <= floor
     unplaced = late | beyond | (lengths <= 0)
-    if unplaced.any():
+    if np.count_nonzero(unplaced):
         counters.late[rows[late & (lengths > 0)]] += 1
         counters.discarded[rows[beyond]] += 1
         keep = ~unplaced
-        packets, position, play, floor = packets.where(keep), position[keep], play[keep], floor[keep]
-        rows, lengths = packets.rows, packets.lengths
+        packets, position, end, play, floor = packets.where(keep), position[keep], end[keep], play[keep], floor[keep]
+        rows = packets.rows
         waited = waited if isinstance(waited, int) else waited[keep]
         if not len(rows):
             return
-    ring.end[rows] = np.maximum(ring.end[rows], position + lengths)
+    ring.end[rows] = np.maximum(ring.end[rows], end)
     delay.measure(rows, position - play - waited)
     if wideband is not None:
         coded = wideband.coded[packets.rows]
@@ -184,7 +188,7 @@ def _place(ring: JitterRing, packets: Packets, position: NDArray[np.int64], play
     start = position % RING
     whole = (position >= play) & (start + packets.lengths <= RING)
     keys = packets.lengths * KINDS + packets.kind
-    if whole.all() and (keys == keys[0]).all():
+    if np.count_nonzero(whole & (keys == keys[0])) == len(keys):
         groups: list[tuple[int, slice | NDArray[np.intp]]] = [(int(keys[0]), slice(None))]
     else:
         for index in np.flatnonzero(~whole):

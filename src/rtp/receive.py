@@ -46,6 +46,12 @@ FIRST_CONTROL, LAST_CONTROL = 192, 223
 """Second bytes that tell RTCP from RTP on one port (RFC 5761 §4)."""
 
 
+PAYLOAD_TYPES = 128
+
+PLAIN = 0x80
+"""First byte of a packet of version 2 without padding, extension and contributing sources."""
+
+
 class Kind(IntEnum):
     """What a payload type stands for on a stream."""
 
@@ -91,7 +97,7 @@ class Routes(Columns):
         "last_heard": Column(np.float64),
         "last_alive": Column(np.float64),
         "receiving": Column(np.bool_),
-        "kinds": Column(np.uint8, (128,)),
+        "kinds": Column(np.uint8, (PAYLOAD_TYPES,)),
     }
 
     def expect(self, row: int, endpoint: Endpoint) -> None:
@@ -128,18 +134,19 @@ class Packets:
 
     def where(self, keep: NDArray[np.bool_]) -> Packets:
         """The packets for which ``keep``, bool (n,), is true."""
-        if keep.all():
+        kept = np.flatnonzero(keep)
+        if len(kept) == len(keep):
             return self
         return Packets(
-            self.rows[keep],
-            self.slots[keep],
-            self.sequence[keep],
-            self.timestamp[keep],
-            self.ssrc[keep],
-            self.kind[keep],
-            self.marker[keep],
-            self.lengths[keep],
-            self.arrivals[keep],
+            self.rows.take(kept),
+            self.slots.take(kept),
+            self.sequence.take(kept),
+            self.timestamp.take(kept),
+            self.ssrc.take(kept),
+            self.kind.take(kept),
+            self.marker.take(kept),
+            self.lengths.take(kept),
+            self.arrivals.take(kept),
             self.data,
         )
 
@@ -168,10 +175,11 @@ def classify(
         The packets, and ``(row, slot)`` of each that made a stream latch on to its source.
     """
     rows, lengths = datagrams.rows, datagrams.lengths
-    difference = (datagrams.sources ^ routes.source[rows]) & routes.source_mask[rows]
-    exact = ~difference.any(axis=1)
+    difference = (datagrams.sources ^ routes.source.take(rows, axis=0)) & routes.source_mask.take(rows, axis=0)
     keep = lengths >= 0
-    if not exact.all():
+    exact: NDArray[np.bool_] = np.ones(len(rows), np.bool_)
+    if np.count_nonzero(difference):
+        exact = np.asarray(~difference.any(axis=1))
         elsewhere = (difference & routes.host_mask[rows]).any(axis=1)
         closed = routes.settled[rows] & (now - routes.last_heard[rows] < TAKEOVER_SILENCE)
         if routes.rule != "auto":
@@ -181,20 +189,20 @@ def classify(
         counters.strangers[rows[unwelcome]] += 1
         keep &= ~unwelcome
     second = datagrams.data[:, 1]
-    kind = routes.kinds[rows, second & 0x7F]
+    kind = routes.kinds.reshape(-1).take(rows * PAYLOAD_TYPES + (second & 0x7F))
     if muxed is not None and reports is not None:
         control = keep & exact & (kind == Kind.UNKNOWN) & (second >= FIRST_CONTROL) & (second <= LAST_CONTROL)
         if control.any():
             control &= muxed[rows]
             reports += np.flatnonzero(control).tolist()
             keep &= ~control
-    plain = (datagrams.data[:, 0] == 0x80) & (lengths >= HEADER_LENGTH)
-    for slot in np.flatnonzero(keep & ~plain).tolist():
+    odd = keep & ((datagrams.data[:, 0] != PLAIN) | (lengths < HEADER_LENGTH))
+    for slot in np.flatnonzero(odd).tolist():
         if not _flatten_slot(datagrams, slot):
             counters.malformed[rows[slot]] += 1
             keep[slot] = False
     unusable = keep & ((kind == Kind.UNKNOWN) | ~routes.receiving[rows])
-    if unusable.any():
+    if np.count_nonzero(unusable):
         counters.discarded[rows[unusable]] += 1
         routes.last_alive[rows[unusable & exact]] = now
         keep &= ~unusable

@@ -87,33 +87,34 @@ def follow(
     """
     counters.packets_received[packets.rows] += 1
     changed = reception.ssrc[packets.rows] != packets.ssrc
-    if changed.any():
+    if np.count_nonzero(changed):
         keep = np.ones(len(packets), np.bool_)
         for index in np.flatnonzero(changed).tolist():
             keep[index] = _change_source(reception, ring, counters, packets, index)
         packets = packets.where(keep)
     rows = packets.rows
     highest = reception.sequence[rows]
-    step = ((packets.sequence - highest + CYCLE // 2) & (CYCLE - 1)) - CYCLE // 2
+    step = (packets.sequence - highest).astype(np.int16)  # the shorter way round
     wild = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
-    if wild.any():
+    if np.count_nonzero(wild):
         for index in np.flatnonzero(wild).tolist():
             _restart(reception, int(rows[index]), int(packets.sequence[index]))
         highest = reception.sequence[rows]
         step[wild] = 1
     extended = highest + step
-    remainder = extended % SEEN
-    duplicate = reception.seen[rows, remainder] == extended
-    if duplicate.any():
+    seen, places = reception.seen.reshape(-1), rows * SEEN + extended % SEEN
+    duplicate = seen.take(places) == extended
+    if np.count_nonzero(duplicate):
         counters.duplicates[rows[duplicate]] += 1
-        packets = packets.where(~duplicate)
-        rows, step, extended, remainder = packets.rows, step[~duplicate], extended[~duplicate], remainder[~duplicate]
-    reception.seen[rows, remainder] = extended
+        fresh = ~duplicate
+        packets, highest, step = packets.where(fresh), highest[fresh], step[fresh]
+        rows, extended, places = packets.rows, extended[fresh], places[fresh]
+    seen[places] = extended
     reception.distinct[rows] += 1
     forward = step > 0
-    if not forward.all():
+    if np.count_nonzero(forward) < len(forward):
         counters.reordered[rows[~forward]] += 1
-    reception.sequence[rows] = np.maximum(reception.sequence[rows], extended)
+    reception.sequence[rows] = np.maximum(highest, extended)
     return packets, forward
 
 
@@ -152,15 +153,14 @@ def measure_arrivals(reception: Reception, packets: Packets, rate: int) -> None:
     rows = packets.rows
     before = reception.arrival[rows]
     elapsed = packets.arrivals - before
-    step = packets.timestamp - reception.arrival_timestamp[rows]
-    step = ((step + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    step = (packets.timestamp - reception.arrival_timestamp[rows]).astype(np.int32)
     deviation = np.abs(elapsed - step / rate)
     known = before > 0
     usual = known & (deviation < OUTLIER_SECONDS)
     jitter = reception.jitter[rows]
-    reception.jitter[rows] = np.where(usual, jitter + (deviation - jitter) / 16, jitter)
-    bins = np.clip(elapsed * 1000, 0, HISTOGRAM_BINS - 1).astype(np.int64)
-    reception.histogram[rows, bins] += known
+    reception.jitter[rows] = jitter + (deviation - jitter) * usual / 16
+    bins = np.minimum(np.maximum(elapsed * 1000, 0).astype(np.int64), HISTOGRAM_BINS - 1)
+    reception.histogram.reshape(-1)[rows * HISTOGRAM_BINS + bins] += known
     reception.arrival[rows] = packets.arrivals
     reception.arrival_timestamp[rows] = packets.timestamp
 
