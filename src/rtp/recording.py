@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import struct
+import threading
+from collections import deque
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,9 +42,55 @@ HEADER_BYTES = 44
 MAX_BYTES = 0xFFFFFFFF - HEADER_BYTES - 1
 """What the header can say: 37 hours of stereo."""
 
-_writer = ThreadPoolExecutor(1, thread_name_prefix="wav-recorder")
-"""Writes all recordings of the process, block after block. The interpreter does not end before it has caught up, so a
-program that ends right after its call leaves whole files."""
+
+class _Writer:
+    """Writes all recordings of the process, in the order in which they hand over.
+
+    The interpreter does not end before it has caught up: a program that ends right after its call leaves whole files.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wav-recorder")
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._turn = threading.Lock()
+        self._busy = False
+
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """To be done behind all that was handed over."""
+        done: Future[None] = Future()
+
+        def last() -> None:
+            try:
+                work()
+            finally:
+                done.set_result(None)
+
+        self.hand_over(last)
+        return done
+
+    def hand_over(self, work: Callable[[], None]) -> None:
+        """The same for who does not wait for it. The thread is woken once for all that is handed over meanwhile."""
+        self._waiting.append(work)
+        with self._turn:
+            if not self._busy:
+                self._busy = True
+                self._thread.submit(self._run)
+
+    def _run(self) -> None:
+        while True:
+            while self._waiting:
+                work = self._waiting.popleft()
+                try:
+                    work()
+                except Exception:
+                    logger.exception("a recording could not be written")
+            with self._turn:
+                if not self._waiting:
+                    self._busy = False
+                    return
+
+
+_writer = _Writer()
 _turns = itertools.count()
 """Recordings that begin together hand over their blocks at different ticks."""
 
@@ -138,7 +188,7 @@ class Recording:
 
     def take(self, missing: int, far: NDArray[np.int16], sent: NDArray[np.int16] | None) -> None:
         """A frame of each side, kept as they are, behind ``missing`` ticks of silence."""
-        if self.closed or self.error is not None:
+        if self._complete is not None or self.error is not None:
             return
         missing = min(missing, MAX_MISSING_FRAMES)
         self._block.append((missing, None, None) if self.paused else (missing, far, sent if self.stereo else None))
@@ -155,7 +205,7 @@ class Recording:
     def _hand_over(self) -> None:
         block, self._block = self._block, []
         self._handed_over += 1
-        _writer.submit(self._write_block, block)
+        _writer.hand_over(partial(self._write_block, block))
 
     # ---- on the writer's thread --------------------------------------------------------------------------------------
 
@@ -176,12 +226,7 @@ class Recording:
         while view:
             view = view[self._file.write(view) :]
         self._written += len(content)
-        self._write_header()
-
-    def _write_header(self) -> None:
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.seek(HEADER_BYTES + self._written)
+        os.pwrite(self._file.fileno(), self._header(), 0)
 
     def _header(self) -> bytes:
         """RIFF, one chunk that tells PCM apart, one of samples."""
@@ -216,14 +261,22 @@ class Recording:
 
 def _samples(block: Frames, length: int, *, stereo: bool) -> NDArray[np.int16]:
     """What to write: int16 (n,), or interleaved."""
-    ticks = sum(missing + 1 for missing, _, _ in block)
-    samples = np.zeros((ticks * length, 2 if stereo else 1), np.int16)
-    position = 0
-    for missing, far, sent in block:
-        position += missing * length
-        if far is not None:
-            samples[position : position + length, 0] = far
-        if sent is not None and stereo:
-            samples[position : position + length, 1] = sent
-        position += length
+    far = _joined(((missing, frame) for missing, frame, _ in block), length)
+    if not stereo:
+        return far
+    samples = np.empty((len(far), 2), np.int16)
+    samples[:, 0] = far
+    samples[:, 1] = _joined(((missing, frame) for missing, _, frame in block), length)
     return samples.reshape(-1)
+
+
+def _joined(frames: Iterable[tuple[int, NDArray[np.int16] | None]], length: int) -> NDArray[np.int16]:
+    """One side, with silence where nothing is known."""
+    parts: list[NDArray[np.int16]] = []
+    for missing, frame in frames:
+        silent = missing if frame is not None else missing + 1
+        if silent:
+            parts.append(np.zeros(silent * length, np.int16))
+        if frame is not None:
+            parts.append(frame)
+    return np.concatenate(parts)
