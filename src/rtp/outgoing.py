@@ -20,6 +20,7 @@ import numpy as np
 
 from rtp.ahead import take as take_ahead
 from rtp.ahead import turn
+from rtp.halving import make_ahead
 from rtp.jitter import FRAME
 from rtp.packet import HEADER_LENGTH
 from rtp.packetizer import PACKET_BYTES, encode_frames, event_packet, silence, write_headers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rtp.ahead import Ahead
     from rtp.ears import Audience
     from rtp.endpoint import Endpoint
+    from rtp.halving import Speaker
     from rtp.packetizer import Sending
     from rtp.packing import Packing
     from rtp.playback import PlaybackQueue
@@ -93,6 +95,8 @@ class Outgoing:
         """and theirs;"""
         self._idle = self._rows
         """rows that have neither."""
+        self._speakers: list[Speaker] = []
+        """Who says something live in streams of 8,000 Hz."""
         self._audience = audience
         self._wide_audience = wide_audience
         self._overheard = self._rows
@@ -227,6 +231,8 @@ class Outgoing:
     def _fill_payloads(self) -> None:
         if self.sources_changed:
             self._arrange_sources()
+        if self._speakers:
+            make_ahead(self._speakers)
         rows, quiet = self._load()
         silence(self._sending, quiet)
         frames = take_ahead(self._ahead, rows)
@@ -289,14 +295,16 @@ class Outgoing:
     def _arrange_sources(self) -> None:
         """Streams that send events play nothing meanwhile."""
         self.sources_changed = False
-        self._queues, self._live = [], []
+        self._queues, self._live, self._speakers = [], [], []
         rows, idle = [], []
         for stream in self._audio:
             if stream.coders is not None:
                 continue
             if stream.events:
                 idle.append(stream.row)
-            elif stream.talker is not None:
+                continue
+            self._speakers += stream.speakers
+            if stream.talker is not None:
                 self._live.append(stream)
             else:
                 self._queues.append(stream.queue)

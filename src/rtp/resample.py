@@ -24,7 +24,9 @@ __all__ = [
     "Downsampler",
     "Upsampler",
     "double_rows",
+    "doubled_after",
     "halve_rows",
+    "halved_after",
     "saturate",
 ]
 
@@ -121,6 +123,16 @@ class Downsampler:
         halved *= HALF
         _rounded(halved)
         return halved.astype(np.int16)
+
+
+def doubled_after(before: NDArray[np.int16], samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """What an `Upsampler` makes of samples, any number of them, behind the `HISTORY` ahead of them."""
+    return Upsampler()(np.concatenate((before, samples)))[2 * HISTORY :]
+
+
+def halved_after(before: NDArray[np.int16], samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """What a `Downsampler` makes of samples, an even number of them, behind the `HISTORY` ahead of them."""
+    return Downsampler()(np.concatenate((before, samples)))[HISTORY // 2 :]
 
 
 def double_rows(before: NDArray[np.int16], frames: NDArray[np.int16]) -> NDArray[np.int16]:

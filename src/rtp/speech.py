@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtp.rates import WIDE, doubled
-from rtp.resample import Downsampler
+from rtp.rates import WIDE
+from rtp.resample import HISTORY, halved_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,7 +35,8 @@ GAP_SECONDS = 1.0
 MAX_MARKS = 1000
 """Most marks that wait."""
 SLICE_SECONDS = 0.5
-"""Most that is converted at once: a millisecond's work."""
+"""Longest piece that is queued: memory is given back as it is played."""
+SILENCE = np.zeros(HISTORY, np.int16)
 
 
 class Mark:
@@ -126,8 +127,11 @@ class Speech:
         self._room: asyncio.Future[None] | None = None
         self._wanted_room = 0
         self._turn = asyncio.Lock()
-        self._downsample = Downsampler() if rate != self.sample_rate else None
         self._odd = np.zeros(0, np.int16)
+        self.before = SILENCE
+        """What was read last, as it was written; where it is resampled,"""
+        self.made: NDArray[np.int16] | None = None
+        """and the next frame, where that has been made already: see `rtp.halving`."""
         self._settled: list[tuple[Mark, int, bool]] = []
 
     def _measure(self) -> None:
@@ -140,19 +144,19 @@ class Speech:
         self._tick = TICK_MS * rate // 1000
 
     def follow(self, line: int) -> None:
-        """For the stream, whose rate is ``line`` from now on: what is queued is converted, what comes is not to be."""
+        """For the stream, whose rate is ``line`` from now on: what is queued waits as it was written."""
         rate = min(self.rate, line)
         if rate == self.sample_rate:
             return
         self.sample_rate = rate
         self._measure()
         faster = rate == WIDE
-        self._downsample = None if faster else Downsampler()
         self._odd = self._odd[:0]
+        self._forget()
         for place, item in enumerate(self._queue):
-            if isinstance(item, np.ndarray):
-                self._queue[place] = doubled(item) if faster else Downsampler()(item[: len(item) & ~1])
-        self._queued = sum(len(item) for item in self._queue if isinstance(item, np.ndarray))
+            if isinstance(item, np.ndarray) and not faster:
+                self._queue[place] = item[: len(item) & ~1]
+        self._queued = sum(len(item) for item in self._queue if isinstance(item, np.ndarray)) // self._factor
         for name in ("played", "thrown_away"):
             setattr(self, name, getattr(self, name) * 2 if faster else getattr(self, name) // 2)
         self._fade = None
@@ -245,8 +249,7 @@ class Speech:
         self._queue.clear()
         self._queued = 0
         self._odd = self._odd[:0]
-        if self._downsample is not None:
-            self._downsample = Downsampler()
+        self._forget()
         if fading is not None or not fade:
             self._fade = fading
         self._sounding = False
@@ -270,7 +273,7 @@ class Speech:
         wanted = pcm[: max(0, limit)]
         taken = len(wanted)
         for start in range(0, taken, self._slice * self._factor):
-            self._append(self._converted(wanted[start : start + self._slice * self._factor]))
+            self._append(self._whole(wanted[start : start + self._slice * self._factor]))
         if self._queued and self.on_written is not None:
             self.on_written()
         return taken
@@ -283,16 +286,17 @@ class Speech:
             self._ran_out = None
         self._dry = self._at_mark = False
         self._queue.append(piece)
-        self._queued += len(piece)
+        self._queued += len(piece) // self._factor
 
-    def _converted(self, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
-        if self._downsample is None:
+    def _whole(self, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+        """A copy. Of what is to be halved an odd sample waits for the next piece."""
+        if self._factor == 1:
             return np.array(pcm, np.int16)
         if len(self._odd):
             pcm = np.concatenate((self._odd, pcm))
         even = len(pcm) & ~1
         self._odd = pcm[even:].copy()
-        return self._downsample(pcm[:even]) if even else pcm[:0]
+        return np.array(pcm[:even], np.int16)
 
     async def _wait_for_room(self, remaining: int) -> None:
         self._wanted_room = min(remaining, self._max // 4) or 1
@@ -310,17 +314,40 @@ class Speech:
             self._room.set_result(None)
 
     def _faded(self) -> NDArray[np.int16] | None:
-        pieces: list[NDArray[np.int16]] = []
-        wanted = self._fade_samples
-        for item in self._queue:
-            if isinstance(item, np.ndarray) and wanted:
-                pieces.append(item[:wanted])
-                wanted -= len(pieces[-1])
+        pieces = self._next(self._fade_samples)
         if not pieces:
             return None
-        tail = np.concatenate(pieces)
+        tail = self._at_line(pieces)
         ramp = np.linspace(1.0, 0.0, len(tail) + 1, dtype=np.float32)[1:]
         return (tail * ramp).astype(np.int16)
+
+    def _next(self, samples: int) -> list[NDArray[np.int16]]:
+        """What is read next, up to so many samples, as it was written; it stays where it is."""
+        pieces: list[NDArray[np.int16]] = []
+        wanted = samples * self._factor
+        for item in self._queue:
+            if not wanted:
+                break
+            if isinstance(item, np.ndarray):
+                pieces.append(item[:wanted])
+                wanted -= len(pieces[-1])
+        return pieces
+
+    def _at_line(self, pieces: list[NDArray[np.int16]]) -> NDArray[np.int16]:
+        """Pieces that are read now, at the rate at which they are."""
+        samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if self._factor == 1:
+            return samples
+        made, self.made = self.made, None
+        if made is None or len(made) * self._factor != len(samples):
+            made = halved_after(self.before, samples)
+        long = len(samples) >= HISTORY
+        self.before = samples[-HISTORY:] if long else np.concatenate((self.before, samples))[-HISTORY:]
+        return made
+
+    def _forget(self) -> None:
+        """What comes next has nothing to do with what was."""
+        self.before, self.made = SILENCE, None
 
     def _run_dry(self) -> None:
         self._dry = self._collecting = True
@@ -339,6 +366,15 @@ class Speech:
         """It has run dry: what plays next may play."""
         return self._dry and self._fade is None
 
+    def ahead(self) -> NDArray[np.int16] | None:
+        """What the next frame is made of, as it was written, where it is to be halved and is there as a whole."""
+        if self.made is not None or self._factor == 1 or self._fade is not None:
+            return None
+        if self._queued < self._tick:
+            return None
+        pieces = self._next(self._tick)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
     def read(self, samples: int) -> NDArray[np.int16]:
         """Up to ``samples`` samples."""
         parts: list[NDArray[np.int16]] = []
@@ -349,18 +385,22 @@ class Speech:
             self._fade = self._fade[len(parts[0]) :] if len(self._fade) > len(parts[0]) else None
         if not self._collecting or self._ready():
             self._collecting = False
-            wanted = self._read_queue(parts, wanted)
+            pieces, wanted = self._read_queue(wanted)
+            if pieces:
+                parts.append(self._at_line(pieces))
             self._sounding = not wanted
             if wanted:
                 self._run_dry()
-            self._make_room(only_if_there_is=True)
+            if self._room is not None:
+                self._make_room(only_if_there_is=True)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
-    def _read_queue(self, parts: list[NDArray[np.int16]], wanted: int) -> int:
-        """Appends what is queued, up to ``wanted`` samples and the marks right behind them; how many are missing."""
-        queue = self._queue
+    def _read_queue(self, wanted: int) -> tuple[list[NDArray[np.int16]], int]:
+        """What is queued, up to ``wanted`` samples and the marks right behind them; and how many are missing."""
+        queue, factor = self._queue, self._factor
+        pieces: list[NDArray[np.int16]] = []
         while queue:
             item = queue[0]
             if isinstance(item, Mark):
@@ -370,16 +410,17 @@ class Speech:
                 continue
             if not wanted:
                 break
-            piece = item[:wanted]
-            if len(item) > wanted:
-                queue[0] = item[wanted:]
+            if len(item) > wanted * factor:
+                queue[0] = item[wanted * factor :]
+                item = item[: wanted * factor]
             else:
                 queue.popleft()
-            parts.append(piece)
-            wanted -= len(piece)
-            self._queued -= len(piece)
-            self.played += len(piece)
-        return wanted
+            pieces.append(item)
+            count = len(item) // factor
+            wanted -= count
+            self._queued -= count
+            self.played += count
+        return pieces, wanted
 
     def _ready(self) -> bool:
         """Enough has been collected, or what there is has waited as long as enough would, or nothing is to follow."""

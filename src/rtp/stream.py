@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rtp.audio_stream import AudioStream
     from rtp.control import ControlPeer
     from rtp.engine import MediaEngine
+    from rtp.halving import Speaker
     from rtp.listener import Listener
     from rtp.ports import PortPair
     from rtp.recording import Recording
@@ -298,6 +299,12 @@ class RtpStream:
         self._recordings.append(recording)
         self.ears.add_taker(recording)
         self._engine.hearers_changed(self)
+
+    @property
+    def speakers(self) -> list[Speaker]:
+        """For the engine: who says something live, or may."""
+        speaking: list[Speaker] = [audio.speech for audio in self._speakers]
+        return speaking if self.talker is None else [*speaking, self.talker.voice]
 
     def spoken(self, samples: int) -> NDArray[np.int16] | None:
         """For the engine: the next frame of who talks; what plays goes on silently."""

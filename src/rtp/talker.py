@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtp.listener import PATIENCE_FRAMES, Listener
-from rtp.resample import Downsampler, Upsampler
+from rtp.resample import HISTORY, doubled_after, halved_after
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,8 @@ MAX_FRAMES = 15
 """Frames that may wait: 300 ms. The oldest make room."""
 TRIM_FRAMES = 50
 """Once a second, of a queue that never ran low in that second, one frame is left out: delay does not stay."""
+
+SILENCE = np.zeros(HISTORY, np.int16)
 
 
 class Voice:
@@ -41,7 +43,11 @@ class Voice:
         """Times that silence went out since the next frame came too late."""
         self.discarded = 0
         """Frames that came too early to be sent in time."""
-        self._convert: Downsampler | Upsampler | None = None
+        self.before = SILENCE
+        """The end of the frame that was read last, as it was said; where it is resampled,"""
+        self.made: NDArray[np.int16] | None = None
+        """and the next one, where that has been made already: see `rtp.halving`."""
+        self._line = line
         self._frames: deque[NDArray[np.int16]] = deque()
         self._prefetch = prefetch
         self._max = max_frames
@@ -50,12 +56,11 @@ class Voice:
         self._collected_for = 0  # ticks since the first frame collected
         self._reads = 0
         self._lowest = max_frames
-        self.follow(line)
 
     def follow(self, line: int) -> None:
         """For the stream, whose rate is ``line`` from now on."""
-        self._frames.clear()
-        self._convert = None if self.rate == line else Upsampler() if line > self.rate else Downsampler()
+        self._line = line
+        self._forget()
 
     @property
     def muted(self) -> bool:
@@ -66,7 +71,7 @@ class Voice:
     def muted(self, muted: bool) -> None:
         self._muted = muted
         if muted:
-            self._frames.clear()
+            self._forget()
             self._collect()
 
     def write(self, samples: NDArray[np.int16]) -> None:
@@ -78,13 +83,16 @@ class Voice:
         if len(samples) != self.frame_samples:
             raise ValueError(f"a frame has {self.frame_samples} samples, not {len(samples)}")
         self.received += 1
-        frame = np.array(samples, np.int16) if self._convert is None else self._convert(samples)
         if self._muted:
             return
         if len(self._frames) >= self._max:
-            self._frames.popleft()
-            self.discarded += 1
-        self._frames.append(frame)
+            self._discard()
+        self._frames.append(np.array(samples, np.int16))
+
+    def ahead(self) -> NDArray[np.int16] | None:
+        """The next frame as it was said, where it is to be halved."""
+        halved = self._line < self.rate and self.made is None and self._frames
+        return self._frames[0] if halved else None
 
     def read(self) -> NDArray[np.int16] | None:
         """The next frame to send, for the clock; None: silence."""
@@ -95,9 +103,29 @@ class Voice:
             self._collect()
             return None
         self._collecting = False
-        frame = self._frames.popleft()
+        frame = self._at_line(self._frames.popleft())
         self._trim()
         return frame
+
+    def _at_line(self, frame: NDArray[np.int16]) -> NDArray[np.int16]:
+        if self._line == self.rate:
+            return frame
+        made, self.made = self.made, None
+        if made is None:
+            made = (doubled_after if self._line > self.rate else halved_after)(self.before, frame)
+        self.before = frame[-HISTORY:]
+        return made
+
+    def _discard(self) -> None:
+        """The next frame is not said."""
+        self._frames.popleft()
+        self.made = None
+        self.discarded += 1
+
+    def _forget(self) -> None:
+        """Nothing waits, and what comes has nothing to do with what was."""
+        self._frames.clear()
+        self.before, self.made = SILENCE, None
 
     def _ready(self) -> bool:
         """Enough has been collected, or all that there is has waited as long as enough would."""
@@ -115,8 +143,7 @@ class Voice:
         self._lowest = min(self._lowest, len(self._frames))
         if self._reads >= TRIM_FRAMES:
             if self._lowest > self._prefetch:
-                self._frames.popleft()
-                self.discarded += 1
+                self._discard()
             self._reads, self._lowest = 0, self._max
 
 
