@@ -13,6 +13,7 @@ import grpc
 
 from service.grpc_tls import GrpcTls
 from service.grpc_tokens import PortTokens
+from service.poller import calm_pollers
 from service.servicer import GRPC_OPTIONS
 from service.values import Endpoint
 from service.watched_files import FileProblem
@@ -80,6 +81,7 @@ class GrpcPort:
             raise StartError(f"{refused}: the line before says why") from error
         self.address = Endpoint(self._wanted.host, port)
         self._warn()
+        calm_pollers()
         await self.server.start()
         for watched in (self._tls, self._tokens):
             if watched is not None:
