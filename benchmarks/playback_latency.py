@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import contextlib
 import io
-import multiprocessing
 import random
 import socket
 import struct
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 from common import machine, print_table, raise_file_limit, steal_seconds, write_json
-from rpc_latency import FILES, HOST, Client, answer_all, in_batches, quantile, run, serve
+from rpc_latency import FILES, HOST, Client, answer_all, in_batches, processes, quantile, serve
 from rtp_rivals import Callee
 
 from rtp import kernel
@@ -203,21 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
     raise_file_limit(FILES)
     facts = machine()
     print(f"{options.rounds} starts and silences, on {facts['cores']} x {facts['processor']}")
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for work in (serve, answer_all):
-        pipe, other = context.Pipe()
-        processes.append(context.Process(target=run, args=(work, other)))
-        processes[-1].start()
-        pipes.append(pipe)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
-            results = runner.run(measure(options, *pipes))
-        for process in processes:
-            process.join(15)
-    finally:
-        for process in processes:
-            process.kill()
+    with processes(serve, answer_all) as pipes, asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        results = runner.run(measure(options, *pipes))
     rows = [row for result in results for row in figures(result)]
     print()
     print_table(

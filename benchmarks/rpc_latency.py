@@ -39,7 +39,7 @@ from service.server import Server
 from sipcore import Account, UserAgent, UserAgentConfig, tune_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from multiprocessing.connection import Connection
 
 HOST = "127.0.0.1"
@@ -49,11 +49,31 @@ FILES = 8192
 
 
 def run(work: Callable[[Connection], Coroutine[Any, Any, None]], pipe: Connection) -> None:
-    """What each of the two other processes does."""
+    """What each of the other processes does."""
     raise_file_limit(FILES)
     tune_interpreter()
     with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
         runner.run(work(pipe))
+
+
+@contextlib.contextmanager
+def processes(*works: Callable[[Connection], Coroutine[Any, Any, None]]) -> Iterator[list[Connection]]:
+    """A process for each of ``works`` and this one's end of the pipe to it; they are to end by themselves, else they
+    are ended."""
+    context = multiprocessing.get_context("spawn")
+    pipes, started = [], []
+    for work in works:
+        pipe, other = context.Pipe()
+        started.append(context.Process(target=run, args=(work, other)))
+        started[-1].start()
+        pipes.append(pipe)
+    try:
+        yield pipes
+        for process in started:
+            process.join(15)
+    finally:
+        for process in started:
+            process.kill()
 
 
 # -- the server's process
@@ -258,22 +278,8 @@ def main() -> None:
     raise_file_limit(FILES)
     facts = machine()
     print(f"{options.rounds} requests of each method, on {facts['cores']} x {facts['processor']}")
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for work in (serve, answer_all):
-        pipe, other = context.Pipe()
-        processes.append(context.Process(target=run, args=(work, other)))
-        processes[-1].start()
-        pipes.append(pipe)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
-            results = runner.run(measure(options, *pipes))
-        for process in processes:
-            process.join(15)
-    finally:
-        for process in processes:
-            with contextlib.suppress(ValueError):
-                process.kill()
+    with processes(serve, answer_all) as pipes, asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        results = runner.run(measure(options, *pipes))
     rows, report = [], []
     for name in results[0]["times"]:
         for result in results:

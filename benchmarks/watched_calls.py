@@ -17,15 +17,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import functools
-import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from common import machine, print_table, raise_file_limit, steal_seconds, write_json
-from rpc_latency import FILES, Client, answer_all, in_batches, quantile, run, sample, serve
+from rpc_latency import FILES, Client, answer_all, in_batches, processes, quantile, sample, serve
 
 from service.generated.ondewo.sip import sip_pb2 as sip
 from service.generated.ondewo.sip.sip_pb2_grpc import SipStub
@@ -179,22 +177,11 @@ def main() -> None:
     raise_file_limit(FILES)
     facts = machine()
     print(f"{options.calls} calls, {options.streams} streams, on {facts['cores']} x {facts['processor']}")
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for work in (functools.partial(serve, more=MORE), answer_all, attend):
-        pipe, other = context.Pipe()
-        processes.append(context.Process(target=run, args=(work, other)))
-        processes[-1].start()
-        pipes.append(pipe)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
-            results = runner.run(measure(options, *pipes))
-        for process in processes:
-            process.join(15)
-    finally:
-        for process in processes:
-            with contextlib.suppress(ValueError):
-                process.kill()
+    with (
+        processes(functools.partial(serve, more=MORE), answer_all, attend) as pipes,
+        asyncio.Runner(loop_factory=loop_factory("auto")) as runner,
+    ):
+        results = runner.run(measure(options, *pipes))
     rows, report = [], []
     for name in results[0]["times"]:
         for result in results:
