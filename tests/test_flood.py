@@ -6,6 +6,8 @@ import asyncio
 import random
 import socket
 
+import pytest
+
 from sipcore.config import Account, Limits, UserAgentConfig
 from sipcore.events import DtmfReceived, EndCause
 from sipcore.registration import Registration
@@ -84,6 +86,7 @@ async def answering(line: Registration) -> None:
         return
 
 
+@pytest.mark.long
 async def test_a_call_outlives_a_flood() -> None:
     config = UserAgentConfig(sip_host=HOST, limits=LIMITS)
     async with UserAgent(config) as victim, UserAgent(UserAgentConfig(sip_host=HOST)) as friend:

@@ -121,7 +121,7 @@ async def test_the_grpc_client_lives_through_a_call_and_barges_in(tmp_path: Path
             "--server",
             str(server.grpc_address),
             "--barge-in",
-            "0.3",
+            "1",  # late enough for the server to have begun
             password="secret",
         )
         text = await output(client)

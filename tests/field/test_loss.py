@@ -38,8 +38,9 @@ TALK = 0.5
 """Seconds."""
 ABSORBING = 64 * FAST.t1 + FAST.t4
 """Seconds for which finished transactions answer retransmissions (RFC 3261 §17, RFC 6026)."""
-QUARANTINE = 1.0
-PAIRS = 3 * AT_ONCE
+QUARANTINE = 3.0
+"""Longer than a busy machine holds a packet back: one of an earlier call would be heard in the next on its port."""
+PAIRS = 8 * AT_ONCE
 """Of RTP ports: those in use, and those that rest."""
 HEARD = 10
 """Packets of the other side that each waits for before the call may end."""
@@ -47,7 +48,8 @@ HEARD = 10
 
 def free_range(pairs: int) -> tuple[int, int]:
     """RTP ports that are free on both agents' hosts and on the relay's."""
-    for low in random.Random().sample(range(20000, 30000, 2 * pairs), 50):
+    candidates = range(20000, 30000, 2 * pairs)
+    for low in random.Random().sample(candidates, len(candidates)):
         ports = range(low, low + 2 * pairs)
         try:
             with ExitStack() as opened:

@@ -22,6 +22,8 @@ from tests.service.program import RunningServer, run_server
 if TYPE_CHECKING:
     from service.generated.ondewo.sip.sip_pb2_grpc import SipAsyncStub
 
+pytestmark = pytest.mark.process
+
 Type = pb.SipStatus
 
 

@@ -26,6 +26,8 @@ from tests.service.test_end_to_end import Scene, hear, noise, samples_of, scene,
 if TYPE_CHECKING:
     from service.generated.ondewo.sip.sip_pb2_grpc import SipAsyncStub
 
+pytestmark = pytest.mark.process
+
 __all__ = ["scene"]
 
 LISTEN, TALK = pb.SIP_CALL_AUDIO_MODE_LISTEN, pb.SIP_CALL_AUDIO_MODE_TALK

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 import soundfile
 from numpy.typing import NDArray
 
@@ -19,6 +20,8 @@ from service.generated.sipcore.v1.audio_pb2_grpc import CallAudioStub
 from tests.service.far_side import FarSide
 from tests.service.program import run_server
 from tests.service.v1.test_end_to_end import Scene
+
+pytestmark = pytest.mark.process
 
 
 async def taken(stream: Any) -> tuple[NDArray[np.int16], pb.RecordingEnded]:

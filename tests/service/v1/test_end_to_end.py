@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 import pytest_asyncio
 
 from service.generated.ondewo.sip import sip_pb2 as sip
@@ -26,6 +27,8 @@ from tests.service.v1.wire import Watching
 if TYPE_CHECKING:
     from service.generated.ondewo.sip.sip_pb2_grpc import SipAsyncStub
     from service.generated.sipcore.v1.telephony_pb2_grpc import TelephonyAsyncStub
+
+pytestmark = pytest.mark.process
 
 
 class Scene:
