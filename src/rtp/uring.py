@@ -64,8 +64,11 @@ OPERATION = np.dtype(
 )
 """``struct io_uring_sqe`` (64 bytes)."""
 
-_COMPLETION = np.dtype([("index", np.uint64), ("result", np.int32), ("flags", np.uint32)])
+COMPLETION_BYTES = 16
+"""``struct io_uring_cqe``: the operation's number in eight bytes, its result in four, and flags in four."""
+
 _ORDER = np.arange(ENTRIES, dtype=np.uint32)
+_ORDER_TWICE = np.tile(_ORDER, 2)
 
 
 def operations(count: int, code: int) -> NDArray[np.void]:
@@ -129,7 +132,7 @@ class _Ring:
             size, answers = submission[6] + 4 * parameters[0], parameters[1]
             if not parameters[5] & SINGLE_MMAP or parameters[0] != ENTRIES:
                 raise OSError(errno.ENOSYS, "an io_uring of another shape")
-            shared = self._map(max(size, completion[5] + _COMPLETION.itemsize * answers), 0)
+            shared = self._map(max(size, completion[5] + COMPLETION_BYTES * answers), 0)
             entries = self._map(ENTRIES * OPERATION.itemsize, ENTRIES_OFFSET)
         except BaseException:
             os.close(self._descriptor)
@@ -137,9 +140,9 @@ class _Ring:
         words = np.frombuffer(shared, np.uint32, len(shared) // 4)
         self._submitted, self._answered = words[submission[1] // 4 :][:1], words[completion[1] // 4 :][:1]
         self._taken = words[completion[0] // 4 :][:1]
-        words[submission[6] // 4 :][:ENTRIES] = _ORDER
+        self._order = words[submission[6] // 4 :][:ENTRIES]
         self._entries = np.frombuffer(entries, np.uint64).reshape(ENTRIES, -1)
-        self._completions = np.frombuffer(shared, _COMPLETION, answers, completion[5])
+        self._completions = np.frombuffer(shared, np.int64, 2 * answers, completion[5]).reshape(answers, 2)
 
     def _map(self, size: int, offset: int) -> mmap.mmap:
         return mmap.mmap(self._descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=offset)
@@ -152,7 +155,9 @@ class _Ring:
         """
         count = len(operations)
         tail = int(self._submitted[0])
-        self._entries[(tail + _ORDER[:count]) % ENTRIES] = operations.view(np.uint64).reshape(count, -1)
+        self._entries[:count] = operations.view(np.uint64).reshape(count, -1)
+        first = -tail % ENTRIES  # so that from where the kernel stands, the entries come from the first on
+        self._order[:] = _ORDER_TWICE[first : first + ENTRIES]
         self._submitted[0] = (tail + count) & 0xFFFFFFFF
         enter = kernel.system_call if count > FEW else kernel.quick_system_call
         submitted, head = 0, int(self._taken[0])
@@ -164,9 +169,9 @@ class _Ring:
             if taken < 0 and ctypes.get_errno() != errno.EINTR:
                 raise _last_error("io_uring_enter")
             submitted += max(taken, 0)
-        places = (head + _ORDER[:count]) % len(self._completions)
-        answers = self._completions[places]
-        results[answers["index"].astype(np.int64)] = answers["result"]
+        places = (_ORDER[:count] + np.uint32(head)) & np.uint32(len(self._completions) - 1)
+        answers = self._completions.take(places, axis=0)
+        results[answers[:, 0]] = answers.view(np.int32)[:, 2]
         self._taken[0] = (head + count) & 0xFFFFFFFF
 
     def close(self) -> None:
