@@ -57,8 +57,9 @@ class Columns:
 
     def reset(self, rows: list[int]) -> None:
         """Puts the rows back to what fresh ones hold."""
+        these = np.array(rows)  # once, and not by each of the arrays
         for name, column in self.LAYOUT.items():
-            getattr(self, name)[rows] = column.fill
+            getattr(self, name)[these] = column.fill
 
 
 class Bank:

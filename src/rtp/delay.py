@@ -316,7 +316,7 @@ class Delay(Columns):
 
     def present(self, row: int) -> int:
         """How long the buffer delays the earliest packets, samples; 0 when none came."""
-        high = max(int(self.high[row]), int(self.highs[row].max()))
+        high = max(self.high.item(row), *self.highs[row].tolist())
         return max(high, 0) if high > -FAR // 2 else 0
 
     def wanted(self, row: int) -> int:

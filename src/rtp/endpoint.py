@@ -30,6 +30,10 @@ __all__ = [
 
 SOURCE_WORDS = 4
 SOURCE_BYTES = SOURCE_WORDS * 8
+_IPV4 = struct.pack("=H", socket.AF_INET)
+_IPV6 = struct.pack("=H", socket.AF_INET6)
+_packed = functools.lru_cache(4096)(socket.inet_pton)
+"""Far ends have many ports and few hosts."""
 
 
 class Endpoint(NamedTuple):
@@ -75,15 +79,15 @@ def endpoint_of(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoin
         raise ValueError(f"port {port} is not in 1..65535")
     family = family_of(host)
     if family == socket.AF_INET:
-        raw = struct.pack("=H", family) + struct.pack("!H", port) + socket.inet_pton(family, host) + bytes(8)
+        raw = _IPV4 + port.to_bytes(2) + _packed(family, host) + bytes(8)
         return Endpoint(family, (host, port), raw)
     bare, _, zone = host.partition("%")
     scope = address[3] if len(address) == 4 else _scope(zone)
     raw = b"".join(
         (
-            struct.pack("=H", family),
+            _IPV6,
             struct.pack("!HI", port, 0),
-            socket.inet_pton(family, bare),
+            _packed(family, bare),
             struct.pack("=I", scope),
         )
     )
@@ -111,6 +115,7 @@ def host_mask(family: int) -> NDArray[np.uint64]:
     return _mask(family, port=False)
 
 
+@functools.cache
 def _mask(family: int, *, port: bool) -> NDArray[np.uint64]:
     ports = b"\xff\xff" if port else b"\0\0"
     if family == socket.AF_INET:

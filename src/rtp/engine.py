@@ -35,7 +35,7 @@ from rtp.packing import Packing, set_ptime
 from rtp.ports import QUARANTINE, NoPortAvailable, PortPool, kernel_may_take
 from rtp.quality import mean_opinion, rating
 from rtp.rates import WIDE
-from rtp.receive import Kind, Routes, SymmetricRtp
+from rtp.receive import Kind, Routes, SymmetricRtp, kinds_by_payload_type
 from rtp.refusals import Refusals
 from rtp.sequence import Reception, lost
 from rtp.statistics import Counters, EngineStatistics, Series, StreamStatistics
@@ -306,7 +306,7 @@ class MediaEngine:
     def expect(self, stream: RtpStream, endpoint: Endpoint) -> None:
         """The far end's SDP address is new: it is listened to, until another port of its host takes over."""
         self._routes.expect(stream.row, endpoint)
-        self._refusals.reset([stream.row])
+        self._refusals.forget(stream.row)
 
     def apply(
         self, stream: RtpStream, law: Law, payload_type: int, kinds: Mapping[int, Kind], *, receive: bool
@@ -318,9 +318,7 @@ class MediaEngine:
         if stream.coders is not None:
             sending.packet[row, HEADER_LENGTH:PACKET_BYTES] = stream.coders.silence
         set_ptime(self._packing, sending, row, stream.ptime_ms, anew=other)
-        self._routes.kinds[row] = Kind.UNKNOWN
-        for number, kind in kinds.items():
-            self._routes.kinds[row, number] = kind
+        self._routes.kinds[row] = kinds_by_payload_type(tuple(kinds.items()))
         self._routes.receiving[row] = receive
         self._dirty = True
 
@@ -390,38 +388,38 @@ class MediaEngine:
     def stream_statistics(self, stream: RtpStream) -> StreamStatistics:
         """A snapshot of an open stream."""
         row, counters, control = stream.row, self._counters, self._control
-        round_trip = float(control.round_trip[row]) * 1000
+        round_trip = control.round_trip.item(row) * 1000
         missing = lost(self._reception, row)
-        expected = int(self._reception.distinct[row]) + missing
+        expected = self._reception.distinct.item(row) + missing
         delay_ms = self._delay.present(row) * 1000 / RATE
-        heard = rating((missing + int(counters.late[row])) / max(expected, 1), max(round_trip, 0) / 2 + 20 + delay_ms)
+        heard = rating((missing + counters.late.item(row)) / max(expected, 1), max(round_trip, 0) / 2 + 20 + delay_ms)
         return StreamStatistics(
             codec=stream.codec,
-            packets_sent=int(counters.packets_sent[row]),
-            send_errors=int(counters.send_errors[row]),
-            packets_received=int(counters.packets_received[row]),
+            packets_sent=counters.packets_sent.item(row),
+            send_errors=counters.send_errors.item(row),
+            packets_received=counters.packets_received.item(row),
             lost=missing,
-            late=int(counters.late[row]),
-            duplicates=int(counters.duplicates[row]),
-            reordered=int(counters.reordered[row]),
-            jitter_ms=float(self._reception.jitter[row]) * 1000,
-            concealed=int(counters.concealed[row]),
-            underruns=int(counters.underruns[row]),
-            skipped=int(counters.skipped[row]),
+            late=counters.late.item(row),
+            duplicates=counters.duplicates.item(row),
+            reordered=counters.reordered.item(row),
+            jitter_ms=self._reception.jitter.item(row) * 1000,
+            concealed=counters.concealed.item(row),
+            underruns=counters.underruns.item(row),
+            skipped=counters.skipped.item(row),
             delay_ms=delay_ms,
             target_delay_ms=self._delay.wanted(row) * 1000 / RATE,
-            strangers=int(counters.strangers[row]),
-            malformed=int(counters.malformed[row]),
-            discarded=int(counters.discarded[row]),
+            strangers=counters.strangers.item(row),
+            malformed=counters.malformed.item(row),
+            discarded=counters.discarded.item(row),
             srtp=stream.cipher.suite if stream.cipher is not None else "",
-            unauthenticated=int(counters.unauthenticated[row]),
-            replayed=int(counters.replayed[row]),
-            reports_sent=int(control.reports_sent[row]),
-            reports_received=int(control.reports_received[row]),
+            unauthenticated=counters.unauthenticated.item(row),
+            replayed=counters.replayed.item(row),
+            reports_sent=control.reports_sent.item(row),
+            reports_received=control.reports_received.item(row),
             round_trip_ms=round_trip if round_trip >= 0 else None,
-            remote_lost=int(control.remote_lost[row]),
-            remote_loss=float(control.remote_fraction[row]),
-            remote_jitter_ms=float(control.remote_jitter[row]) * 1000,
+            remote_lost=control.remote_lost.item(row),
+            remote_loss=control.remote_fraction.item(row),
+            remote_jitter_ms=control.remote_jitter.item(row) * 1000,
             mos=mean_opinion(heard) if expected else 0.0,
             interarrival_ms=tuple(self._reception.histogram[row].tolist()),
         )

@@ -88,8 +88,8 @@ def set_codec(sending: Sending, row: int, law: Law, payload_type: int) -> None:
     """What the row's next packet is encoded with; numbering goes on."""
     sending.law[row] = law
     sending.payload_type[row] = payload_type
-    sending.silent[row] = False
-    silence(sending, np.array([row]))
+    sending.packet[row, HEADER_LENGTH:PACKET_BYTES] = SILENCE[law]
+    sending.silent[row] = True
 
 
 def silence(sending: Sending, rows: NDArray[np.int64]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from rtp.endpoint import Endpoint
     from rtp.statistics import Counters
 
-__all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "SymmetricRtp", "classify"]
+__all__ = ["TAKEOVER_SILENCE", "Kind", "Packets", "Routes", "SymmetricRtp", "classify", "kinds_by_payload_type"]
 
 TAKEOVER_SILENCE = 2.0
 """Seconds without a packet after which another port of the same host may take over."""
@@ -62,6 +63,16 @@ class Kind(IntEnum):
     EVENT = 8
     NOISE = 9
     """Comfort noise (RFC 3389)."""
+
+
+@lru_cache(256)
+def kinds_by_payload_type(kinds: tuple[tuple[int, Kind], ...]) -> NDArray[np.uint8]:
+    """(128,): of each payload type. Remembered: nearly all calls agree on the same."""
+    table = np.full(128, Kind.UNKNOWN, np.uint8)
+    for number, kind in kinds:
+        table[number] = kind
+    table.flags.writeable = False
+    return table
 
 
 class Routes(Columns):

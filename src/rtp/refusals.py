@@ -48,6 +48,10 @@ class Refusals(Columns):
 
     LAYOUT: ClassVar[Mapping[str, Column]] = {"first": Column(np.float64), "last": Column(np.float64)}
 
+    def forget(self, row: int) -> None:
+        """Other packets go elsewhere from now on."""
+        self.first[row] = self.last[row] = 0
+
     def note(self, row: int, life: float, now: float) -> None:
         """Packets of the row were refused; the far end's last sign of life was at ``life``."""
         last = float(self.last[row])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rtp.codecs import CODECS
 from rtp.dtmf import EventReceiver, EventSender, EventToSend, duration_samples
 from rtp.ears import Ears
-from rtp.endpoint import Endpoint, endpoint_of, reached_from
+from rtp.endpoint import Endpoint, endpoint_of, family_of, reached_from
 from rtp.g711 import Law
 from rtp.jitter import FRAME
 from rtp.packing import PTIMES
@@ -147,7 +147,7 @@ class RtpStream:
         if self.closed:
             return
         endpoint = endpoint_of(reached_from(self.local_host, remote))
-        if endpoint.family != self.ports.rtp.family:
+        if endpoint.family != family_of(self.local_host):
             raise ValueError(f"{remote[0]} cannot be reached from {self.local_host}: other address family")
         codec = _known(codec, CODECS)
         kinds = {NOISE_PAYLOAD_TYPE: Kind.NOISE}
