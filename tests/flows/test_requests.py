@@ -336,3 +336,29 @@ def test_a_malformed_request_is_refused_without_a_trace(
     )
     assert [line.split()[1] for line in peer.start_lines] == [str(status)]
     assert scene.bob.stack.layer.active_count == 0
+
+
+HEAD = (
+    "OPTIONS sip:bob@192.0.2.2 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK{branch}\n"
+    "From: <sip:raw@192.0.2.9>;tag=1\nTo: <sip:bob@192.0.2.2>\nCall-ID: {call_id}\nCSeq: 1 OPTIONS\nMax-Forwards: 70\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "answered"),
+    [
+        (HEAD.format(branch="m", call_id="m") + "X: 1\n" * 300, True),
+        (HEAD.format(branch="m", call_id="m") + "Subject: a\0b\n", True),
+        (HEAD.format(branch="m", call_id="m") + "Subject: a\rb\n", True),
+        (HEAD.format(branch="m", call_id="m\0"), True),
+        (HEAD.format(branch="m\rVia: SIP/2.0/UDP 198.51.100.1", call_id="m"), False),
+    ],
+)
+def test_too_many_lines_nul_and_lone_cr_get_400_where_the_answer_can_do_without_them(
+    scene: Scene, peer: RawPeer, head: str, answered: bool
+) -> None:
+    """§21.4.1. What the answer copies (§8.2.6.2) never leaves this side with a NUL or a CR in it; without Via there is
+    nobody to answer."""
+    peer.send(head + "\n")
+    assert [line.split()[1] for line in peer.start_lines] == ["400"] * answered
+    assert scene.bob.stack.layer.active_count == 0

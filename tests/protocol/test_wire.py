@@ -249,8 +249,8 @@ def test_a_request_that_can_be_answered_is_refused(was: str, now: str, status: i
         b"SIP/2.0\r\n" + HEAD.encode() + b"\r\n",
         b"OPTIONS SIP/2.0\r\n" + HEAD.encode() + b"\r\n",
         b"OPT\xc3\x84 sip:b@y SIP/2.0\r\n" + HEAD.encode() + b"\r\n",
-        b"OPTIONS sip:b@y SIP/2.0\r\n" + HEAD.encode() + b"X: a\rb\r\n\r\n",
-        b"OPTIONS sip:b@y SIP/2.0\r\n" + HEAD.encode() + b"X: a\0b\r\n\r\n",
+        b"OPTIONS sip:b@y SIP/2.0\r\n" + HEAD.encode().replace(b"pbx1", b"pb\rx1") + b"\r\n",
+        b"OPTIONS sip:b@y SIP/2.0\r\n" + HEAD.encode().replace(b"1 OPTIONS", b"1 \0OPTIONS") + b"\r\n",
         b"OPTIONS sip:b@y SIP/2.0\r\nVia: SIP/2.0/UDP h:" + b"9" * 5000 + b"\r\n" + HEAD.encode()[44:] + b"\r\n",
         b"OPTIONS sip:b@y SIP/2.0\r\nVia: ,\r\n" + HEAD.encode().partition(b"\r\n")[2] + b"\r\n",
     ],
@@ -267,9 +267,29 @@ def test_limits() -> None:
     with pytest.raises(MalformedMessage) as caught:
         parse_message(b"x" * (MAX_MESSAGE + 1))
     assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [("X: 1\r\n" * MAX_HEADERS, "header lines"), ("X: a\0b\r\n", "NUL"), ("X: a\rb\r\n", "CR"), ("\0: a\r\n", "NUL")],
+)
+def test_what_nobody_should_send_is_read_as_far_as_its_answer_needs(extra: str, said: str) -> None:
+    """§21.4.1: 400 for too many lines, NUL and lone CR, too; a response with them has nobody to tell."""
+    with pytest.raises(MalformedMessage, match=said) as caught:
+        parse_message(f"OPTIONS sip:b@y SIP/2.0\r\n{HEAD}{extra}\r\n".encode())
+    assert caught.value.status == 400
+    assert caught.value.request is not None
+    assert len(caught.value.request.headers.lines) <= MAX_HEADERS
+    with pytest.raises(MalformedMessage) as caught:
+        parse_message(f"SIP/2.0 200 OK\r\n{HEAD}{extra}\r\n".encode())
+    assert caught.value.request is None
+
+
+def test_lines_that_an_answer_copies_have_to_be_among_the_first() -> None:
     many = "X: 1\r\n" * MAX_HEADERS
-    with pytest.raises(MalformedMessage, match="header lines"):
-        parse_message(f"OPTIONS sip:b@y SIP/2.0\r\n{HEAD}{many}\r\n".encode())
+    with pytest.raises(MalformedMessage) as caught:
+        parse_message(f"OPTIONS sip:b@y SIP/2.0\r\n{many}{HEAD}\r\n".encode())
+    assert caught.value.request is None
 
 
 @pytest.mark.parametrize(

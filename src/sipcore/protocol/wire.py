@@ -60,13 +60,16 @@ def parse_message(data: bytes) -> Request | Response:
     text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
-    if "\r" in text or ("\0" in text and _NUL.search(text)):
-        raise MalformedMessage("a lone CR, or NUL")
     first_line, *lines = text.split("\n")
     message = _start_line(first_line)
-    if len(lines) > MAX_HEADERS:
-        raise MalformedMessage(f"more than {MAX_HEADERS} header lines")
-    defect = message.headers.fill(lines)
+    if "\r" in text or ("\0" in text and _NUL.search(text)):
+        # To be refused, and the answer copies some lines (§8.2.6.2): it gets none with such a character in it.
+        message.headers.fill([line for line in lines[:MAX_HEADERS] if "\r" not in line and "\0" not in line])
+        defect = "a lone CR, or NUL"
+    else:
+        defect = message.headers.fill(lines[:MAX_HEADERS])
+        if len(lines) > MAX_HEADERS:
+            defect = f"more than {MAX_HEADERS} header lines"
     _check(message, first_line, defect)
     message.body = _body(message, message.headers.get("Content-Length"), body)
     return message
