@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtp.rates import WIDE
-from rtp.resample import HISTORY, halved_after
+from rtp.resample import DOWN_DELAY, HISTORY, halved_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -144,7 +144,8 @@ class Speech:
         self._tick = TICK_MS * rate // 1000
 
     def follow(self, line: int) -> None:
-        """For the stream, whose rate is ``line`` from now on: what is queued waits as it was written."""
+        """For the stream, whose rate is ``line`` from now on: what is queued waits as it was written, no sample of it
+        skipped."""
         rate = min(self.rate, line)
         if rate == self.sample_rate:
             return
@@ -152,9 +153,15 @@ class Speech:
         self._measure()
         faster = rate == WIDE
         self._odd = self._odd[:0]
+        held = self.before[-2 * DOWN_DELAY :]  # what the filter has taken in and not given out
         self._forget()
         for place, item in enumerate(self._queue):
-            if isinstance(item, np.ndarray) and not faster:
+            if not isinstance(item, np.ndarray):
+                continue
+            if faster:
+                late = np.concatenate((held, item))
+                self._queue[place], held = late[: len(item)], late[len(item) :]
+            else:
                 self._queue[place] = item[: len(item) & ~1]
         self._queued = sum(len(item) for item in self._queue if isinstance(item, np.ndarray)) // self._factor
         for name in ("played", "thrown_away"):
