@@ -27,6 +27,9 @@ __all__ = ["MOST_FRAMES", "Ahead", "Shelf", "take", "turn"]
 MOST_FRAMES = 16
 """Most frames that are lent at once: 320 ms, 5 kB a row."""
 
+NOTHING = -1
+"""Nothing is queued."""
+
 _FRAME = np.dtype(f"V{2 * FRAME}")
 
 
@@ -38,7 +41,7 @@ class Ahead(Columns):
     taken: NDArray[np.int64]
     """Of those that lay ready, how many have gone out."""
     ready: NDArray[np.int64]
-    """How many lay ready."""
+    """How many lay ready; as many as have gone out: the queue is to be asked; `NOTHING`: there is no need to."""
 
     LAYOUT: ClassVar[Mapping[str, Column]] = {
         "samples": Column(np.int16, (MOST_FRAMES * FRAME,)),
@@ -70,6 +73,15 @@ class Shelf:
     def clear(self) -> None:
         """Nothing more of it goes out."""
         self._ahead.taken[self._row] = self._ahead.ready[self._row] = 0
+
+    def rest(self) -> None:
+        """Nothing is queued, and all that lay here has gone out: the clock does not ask before `wake`."""
+        self._ahead.taken[self._row], self._ahead.ready[self._row] = 0, NOTHING
+
+    def wake(self) -> None:
+        """Something is queued."""
+        if self._ahead.ready[self._row] == NOTHING:
+            self._ahead.ready[self._row] = 0
 
 
 def turn(row: int, tick: int) -> int:

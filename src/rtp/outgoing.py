@@ -234,7 +234,8 @@ class Outgoing:
         if self._speakers:
             make_ahead(self._speakers)
         rows, quiet = self._load()
-        silence(self._sending, quiet)
+        if len(quiet):
+            silence(self._sending, quiet)
         frames = take_ahead(self._ahead, rows)
         if self._live:
             rows, frames = self._with_live(rows, frames)
@@ -250,11 +251,11 @@ class Outgoing:
         those that nothing plays on."""
         ahead, rows = self._ahead, self._queue_rows
         empty = np.flatnonzero(ahead.taken[rows] == ahead.ready[rows])
-        if not len(empty):
-            return rows, self._idle
         for place, row in zip(empty.tolist(), rows[empty].tolist(), strict=True):
             self._queues[place].lend(turn(row, self.tick))
         has = ahead.taken[rows] < ahead.ready[rows]
+        if np.count_nonzero(has) == len(rows):
+            return rows, self._idle
         return rows[has], np.concatenate((self._idle, rows[~has]))
 
     def _with_live(

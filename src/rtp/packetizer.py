@@ -104,7 +104,7 @@ def silence(sending: Sending, rows: NDArray[np.int64]) -> None:
 def encode_frames(sending: Sending, rows: NDArray[np.int64], frames: NDArray[np.int16]) -> None:
     """Encodes int16 (n, `FRAME`) into the payloads of the rows; a muted row's becomes silence."""
     muted = sending.muted[rows]
-    if muted.any():
+    if np.count_nonzero(muted):
         silence(sending, rows[muted])
         rows, frames = rows[~muted], frames[~muted]
     sending.silent[rows] = False
@@ -112,9 +112,11 @@ def encode_frames(sending: Sending, rows: NDArray[np.int64], frames: NDArray[np.
     laws = sending.law[rows]
     for law in Law:
         members = laws == law
-        if members.all():
+        count = np.count_nonzero(members)
+        if count == len(rows):
             sending.packet[rows, HEADER_LENGTH:PACKET_BYTES] = ENCODE[law].take(samples)
-        elif members.any():
+            break
+        if count:
             sending.packet[rows[members], HEADER_LENGTH:PACKET_BYTES] = ENCODE[law].take(samples[members])
 
 

@@ -153,6 +153,8 @@ class PlaybackQueue:
         playback = Playback(source.total_samples, self._rate)
         playback.release = partial(self._release, source)
         self._queue.append(_Queued(playback, source, foresight(source)))
+        if self._shelf is not None:
+            self._shelf.wake()
         return playback
 
     def _release(self, source: AudioSource) -> None:
@@ -185,13 +187,17 @@ class PlaybackQueue:
 
     def lend(self, most: int) -> None:
         """For the clock, when all that lies on the shelf has gone out: puts there what comes next, one frame, or up to
-        ``most`` where the source can be peeked into; nothing where nothing is queued.
+        ``most`` where the source can be peeked into. Where nothing is queued, the clock asks no more before something
+        is.
 
         The last samples of a source are never lent: they are read in their turn, when its end is to be told.
         """
         if self._lent is not None:
             self._settle(self._lent_samples)
-        if self._shelf is None or not self._queue:
+        if self._shelf is None:
+            return
+        if not self._queue:
+            self._shelf.rest()
             return
         ahead = self._peek(most) if most > 1 else None
         if ahead is not None:
@@ -201,7 +207,9 @@ class PlaybackQueue:
             self._shelf.put(ahead)
             return
         samples = self.read(FRAME)
-        if samples is not None:
+        if samples is None:
+            self._shelf.rest()
+        else:
             self._shelf.put(samples)
 
     def _peek(self, frames: int) -> NDArray[np.int16] | None:

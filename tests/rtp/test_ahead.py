@@ -177,6 +177,32 @@ class WatchedPeek(Watched):
         return piece
 
 
+def test_a_queue_in_which_nothing_waits_is_not_asked_before_something_does() -> None:
+    clock, calls = Clock(), Counter[str]()
+    lend = clock.queue.lend
+
+    def asked(most: int) -> None:
+        calls["lend"] += 1
+        lend(most)
+
+    clock.queue.lend = asked  # type: ignore[method-assign]  # to count
+    assert [clock.frame() for _ in range(20)] == [None] * 20
+    assert calls["lend"] == 1
+    for _ in range(2):
+        clock.queue.add(ArraySource(tone(FRAME)))
+        assert clock.frame() is not None
+        assert clock.frame() is None
+    clock.queue.add(ArraySource(tone(8000)))
+    clock.queue.clear()
+    assert clock.frame() is None
+    live = Live()
+    clock.queue.add(live)
+    live.write(counting(FRAME, 1))
+    heard = clock.frame()
+    assert heard is not None
+    assert np.array_equal(heard, counting(FRAME, 1))
+
+
 def test_a_class_that_reads_otherwise_is_not_peeked_into() -> None:
     class Louder(ArraySource):
         def read(self, samples: int) -> NDArray[np.int16]:
