@@ -183,18 +183,19 @@ async def _send_rows(job: Job, pipe: Connection) -> None:
         empty = resident_kib()
         company = _Company(job.sender, folder)
         payload_type = PAYLOAD_TYPES[job.codec]
-        streams = []
-        for number, target in enumerate(job.targets):
-            stream = engine.open_stream(job.local_host)
+        streams = [engine.open_stream(job.local_host) for _ in job.targets]
+        for number, (stream, target) in enumerate(zip(streams, job.targets, strict=True)):
+            neighbour = streams[min(number ^ 1, len(streams) - 1)]
             stream.configure(
                 target,
                 codec=job.codec,
                 payload_type=payload_type,
                 receive_payload_types={payload_type: job.codec},
+                # The receiver knows no RTCP: two streams each tell one another of what comes from there.
+                rtcp=(job.local_host, neighbour.local_port + 1),
                 ptime_ms=job.ptime,
             )
             company.join(stream, number)
-            streams.append(stream)
         window = Window()
         before, memory = engine.statistics(), 0.0
         pipe.send("ready")

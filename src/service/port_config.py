@@ -1,4 +1,4 @@
-"""Settings of the gRPC port, and of the port for metrics: part of :class:`service.config.ServerSettings`."""
+"""Settings of the gRPC port: part of :class:`service.config.ServerSettings`."""
 
 from __future__ import annotations
 
