@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtp import kernel
 from rtp.clock import TickClock
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
@@ -26,6 +25,7 @@ from rtp.rtcp import parse
 from rtp.sources import ArraySource
 from rtp.srtp import MasterKey
 from rtp.stream import RtpStream
+from tests.rtp import by_hand
 from tests.rtp.kit import FarEnd, tone
 
 HOST = "127.0.0.1"
@@ -38,12 +38,8 @@ SUITE = "AES_CM_128_HMAC_SHA1_80"
 KEYS = MasterKey(SUITE, bytes(range(30))), MasterKey(SUITE, bytes(range(1, 31)))
 
 
-@pytest.fixture(params=[True, False], ids=["kernel", "portable"])
-async def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MediaEngine]:
-    if not request.param:
-        monkeypatch.setattr(kernel, "AVAILABLE", False)
-    elif not kernel.AVAILABLE:
-        pytest.skip("this system's C library is not used")
+@pytest.fixture
+async def engine(either_way: None) -> AsyncIterator[MediaEngine]:
     engine = MediaEngine(ports=(20000, 59999), rng=random.Random(5))
     yield engine
     await engine.close()
@@ -62,14 +58,7 @@ def opened(engine: MediaEngine, remote: tuple[str, int], ptime_ms: int, **change
 
 
 def configure(stream: RtpStream, remote: tuple[str, int], ptime_ms: int, **changes: Any) -> None:
-    agreed: dict[str, Any] = {
-        "codec": "PCMU",
-        "payload_type": 0,
-        "receive_payload_types": {0: "PCMU", 8: "PCMA"},
-        "dtmf_payload_type": 101,
-        "dtmf_receive_payload_type": 101,
-    }
-    stream.configure(remote, **{**agreed, **changes}, ptime_ms=ptime_ms)
+    by_hand.configure(stream, remote, ptime_ms=ptime_ms, **changes)
 
 
 def received(far: FarEnd) -> list[Packet]:

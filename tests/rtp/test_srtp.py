@@ -15,14 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtp import kernel
 from rtp.engine import MediaEngine
 from rtp.g711 import Law, decode, encode
 from rtp.rtcp import parse
 from rtp.sinks import CallbackSink
 from rtp.sources import ArraySource
 from rtp.srtp import GRACE, MOST_SOURCES, PROFILES, Cipher, MasterKey, Refusal
-from rtp.stream import RtpStream
+from tests.rtp.by_hand import configure, tick
 from tests.rtp.kit import FarEnd, packet, tone
 
 pylibsrtp = pytest.importorskip("pylibsrtp")
@@ -204,31 +203,11 @@ def test_nothing_that_comes_raises(data: bytes, report: bool, suite: str, mki: b
 # ---- the engine ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[True, False], ids=["kernel", "portable"])
-async def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MediaEngine]:
-    if not request.param:
-        monkeypatch.setattr(kernel, "AVAILABLE", False)
-    elif not kernel.AVAILABLE:
-        pytest.skip("this system's C library is not used")
+@pytest.fixture
+async def engine(either_way: None) -> AsyncIterator[MediaEngine]:
     engine = MediaEngine(ports=(20000, 59999), rng=random.Random(), jitter_min_ms=60, jitter_max_ms=60)
     yield engine
     await engine.close()
-
-
-def configure(stream: RtpStream, remote: tuple[str, int], **changes: Any) -> None:
-    agreed: dict[str, Any] = {
-        "codec": "PCMU",
-        "payload_type": 0,
-        "receive_payload_types": {0: "PCMU"},
-        "dtmf_payload_type": 101,
-        "dtmf_receive_payload_type": 101,
-    }
-    stream.configure(remote, **{**agreed, **changes})
-
-
-def tick(engine: MediaEngine, count: int = 1) -> None:
-    for _ in range(count):
-        engine.tick(1, 0.0)
 
 
 def opened(far: FarEnd, reader: Any) -> tuple[int, int, bytes]:
